@@ -1,0 +1,62 @@
+//! The topics, one file each; a new one is one line here, in alphabetical order.
+
+macro_rules! topics {
+    ($($name:ident)*) => {
+        $(mod $name;)*
+        /// Every topic.
+        pub(crate) const ALL: &[crate::case::Topic] = &[$($name::TOPIC),*];
+    };
+}
+
+topics! {
+    attrs
+    capabilities
+    clocks
+    clones
+    creds
+    dirs
+    epolls
+    epolls_more
+    eventfds
+    exec_state
+    execs
+    faults
+    fds
+    file_space
+    files
+    fpu
+    futexes
+    futexes_more
+    inet
+    inotify
+    job_terminals
+    jobs
+    limits
+    locks
+    mmap
+    mmap_more
+    mremap
+    open_flags
+    owners
+    path
+    pipes
+    polls
+    proc_system
+    process
+    procfs
+    pty_modes
+    ptys
+    rename
+    rw
+    sigaction
+    sigaction_more
+    signals
+    sigqueue
+    system
+    threads
+    timers
+    unix_data
+    unix_rights
+    unix_sockets
+    waits
+}

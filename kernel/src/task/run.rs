@@ -1,0 +1,76 @@
+//! The loop of a task's host thread: run the program, answer what it traps for.
+use abi::Signal;
+use abi::siginfo::SI_KERNEL;
+use platform::Trap;
+
+use super::{CurrentTask, Mode};
+use crate::ExitStatus;
+use crate::signal::{self, SigInfo};
+
+/// `orig_rax` while no system call is being made.
+const NO_SYSCALL: u64 = u64::MAX;
+
+impl CurrentTask {
+    /// Runs until the task exits.
+    pub(crate) fn run(mut self) {
+        loop {
+            signal::deliver(&mut self);
+            if self.is_leaving() {
+                break;
+            }
+            self.run_program();
+        }
+        self.finish();
+    }
+
+    /// Tells whether the task is to exit now.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.exit_code.is_some() || self.is_exiting()
+    }
+
+    /// Runs the program until it traps, and answers.
+    fn run_program(&mut self) {
+        let Self { task, context, regs, .. } = self;
+        let clock = task.kernel().clock();
+        regs.orig_rax = NO_SYSCALL;
+        task.cpu.enter(Mode::User, clock.monotonic_ns());
+        let trap = context.switch(regs);
+        task.cpu.enter(Mode::System, clock.monotonic_ns());
+        match trap {
+            Ok(Trap::Syscall) => self.answer_syscall(),
+            Ok(Trap::Fault { addr, access }) => self.answer_fault(addr, access),
+            Ok(Trap::Exception { signal, code, addr }) => {
+                signal::force_signal(self, SigInfo::fault(signal, code, addr));
+            }
+            Ok(Trap::Interrupted) => {}
+            Err(error) => {
+                tracing::error!(%error, pid = self.tgid(), "the process is lost");
+                self.exit_group(ExitStatus::Signaled { signal: Signal::SIGKILL, core: false });
+            }
+        }
+    }
+
+    fn answer_syscall(&mut self) {
+        // Taken out for the time of the call, which borrows the whole task.
+        let syscalls = self.syscalls.take().or_else(|| self.kernel().syscalls().cloned());
+        match &syscalls {
+            Some(syscalls) => syscalls.call(self),
+            None => self.regs.set_syscall_return(abi::Errno::ENOSYS.as_return()),
+        }
+        self.syscalls = syscalls;
+    }
+
+    fn answer_fault(&mut self, addr: u64, access: platform::FaultAccess) {
+        let Some(mm) = self.mm() else { return };
+        let info = match mm.resolve_fault(addr, access) {
+            Ok(()) => return self.cpu.count_fault(),
+            Err(fault) => SigInfo::fault(fault.signal, fault.code, fault.addr),
+        };
+        signal::force_signal(self, info);
+    }
+
+    /// Ends the process as a fault does that no handler can see (a broken signal frame, a failed execve(2)).
+    pub fn force_kill(&self, signal: Signal) {
+        signal::force_signal(self, SigInfo { code: SI_KERNEL, ..SigInfo::kernel(signal) });
+    }
+}

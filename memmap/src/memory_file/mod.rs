@@ -1,0 +1,281 @@
+//! The memory file: one memfd that backs all guest memory that is not a host file.
+mod pages;
+#[expect(unsafe_code, reason = "turns offsets of the memory file into accesses to its mapping")]
+mod window;
+
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+
+use abi::Errno;
+use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag};
+use nix::sys::memfd::MFdFlags;
+use nix::unistd::Whence;
+use sync::{LockClass, Mutex};
+
+use crate::{FileRange, PAGE};
+use pages::Pages;
+use window::Window;
+
+/// The sizes tried for the file, largest first. It takes memory only page by page.
+const SIZES: [u64; 4] = [1 << 40, 1 << 38, 1 << 36, 1 << 34];
+/// Freed bytes that are kept to be overwritten and used again, before they go back to the host.
+const KEEP_DIRTY: u64 = 1 << 20;
+/// Up to this size an allocation may overwrite freed pages; a larger one may never be touched in full.
+const SMALL: u64 = 64 << 10;
+
+/// The memory of a sandbox.
+pub struct MemoryFile {
+    fd: OwnedFd,
+    window: Window,
+    size: u64,
+    pages: Mutex<Pages>,
+}
+
+impl fmt::Debug for MemoryFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryFile").field("fd", &self.fd).field("size", &self.size).finish_non_exhaustive()
+    }
+}
+
+impl MemoryFile {
+    /// Makes an empty memory file. Processes that this one forks do not get to see its contents by inheritance. The first
+    /// call also takes over the process's `SIGBUS`, which mapped files of the host may raise; what else raises it ends
+    /// the process as before.
+    ///
+    /// # Errors
+    /// Those of memfd_create(2), ftruncate(2), fcntl(2), mmap(2) and sigaction(2).
+    pub fn new() -> io::Result<Arc<Self>> {
+        crate::host_word::install()?;
+        let fd =
+            nix::sys::memfd::memfd_create("memory", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
+        let mut last = io::Error::from(io::ErrorKind::OutOfMemory);
+        for size in SIZES {
+            match Self::show(&fd, size) {
+                Ok(window) => {
+                    // Nobody who gets to hold the file may make the window's pages vanish.
+                    let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
+                    nix::fcntl::fcntl(&fd, FcntlArg::F_ADD_SEALS(seals))?;
+                    let pages = Mutex::new(LockClass::MemoryFile, Pages::default());
+                    return Ok(Arc::new(Self { fd, window, size, pages }));
+                }
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    fn show(fd: &OwnedFd, size: u64) -> io::Result<Window> {
+        let wide = |_| io::Error::from(io::ErrorKind::InvalidInput);
+        nix::unistd::ftruncate(fd, i64::try_from(size).map_err(wide)?)?;
+        Window::new(fd.as_fd(), usize::try_from(size).map_err(wide)?)
+    }
+
+    /// The file, for mapping parts of it into guests.
+    #[must_use]
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    /// The most bytes there can be.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.size
+    }
+
+    /// How many bytes have references.
+    #[must_use]
+    pub fn usage_bytes(&self) -> u64 {
+        self.pages.lock().used()
+    }
+
+    /// How much to take ahead of need: less when much of the file's offsets went to what may never be touched.
+    pub(crate) fn step(&self) -> u64 {
+        if self.pages.lock().extent() > self.size / 16 { SMALL } else { 2 << 20 }
+    }
+
+    /// Takes `len` bytes (rounded up to pages) that are zero, in one run, with one reference to each page.
+    ///
+    /// # Errors
+    /// `ENOMEM` when there is no such run, `EINVAL` for a length of 0.
+    pub fn allocate(&self, len: u64) -> Result<FileRange, Errno> {
+        let len = len.checked_next_multiple_of(PAGE).filter(|l| *l > 0).ok_or(Errno::EINVAL)?;
+        if len > SMALL {
+            return self.allocate_clean(len);
+        }
+        let dirty = self.pages.lock().take_dirty(len);
+        match dirty {
+            Some(range) => {
+                self.zero(range.start, range.len());
+                Ok(range)
+            }
+            None => self.allocate_clean(len),
+        }
+    }
+
+    /// Takes pages whose old contents the caller overwrites in full before anybody else sees them.
+    pub(crate) fn allocate_to_fill(&self, len: u64) -> Result<FileRange, Errno> {
+        let mut pages = self.pages.lock();
+        if let Some(range) = pages.take_dirty(len) {
+            return Ok(range);
+        }
+        drop(pages);
+        self.allocate_clean(len)
+    }
+
+    fn allocate_clean(&self, len: u64) -> Result<FileRange, Errno> {
+        let first = self.pages.lock().take_clean(len, self.size);
+        if first.is_err() {
+            self.give_back(0);
+            return self.pages.lock().take_clean(len, self.size);
+        }
+        first
+    }
+
+    /// Adds one reference to each page. The caller must hold one to each.
+    pub fn inc_ref(&self, range: FileRange) {
+        let sound = self.pages.lock().inc(range);
+        assert!(sound, "a reference is taken to pages in use only");
+    }
+
+    /// Drops one reference to each page; what has none left is free.
+    pub fn dec_ref(&self, range: FileRange) {
+        let (sound, dirty) = {
+            let mut pages = self.pages.lock();
+            (pages.dec(range), pages.dirty_bytes())
+        };
+        debug_assert!(sound, "a reference is dropped that was held");
+        if dirty > KEEP_DIRTY {
+            self.give_back(KEEP_DIRTY);
+        }
+    }
+
+    /// Returns freed pages to the host, if there are more than `keep` bytes of them.
+    fn give_back(&self, keep: u64) {
+        let runs = {
+            let mut pages = self.pages.lock();
+            if pages.dirty_bytes() <= keep { Vec::new() } else { pages.take_all_dirty() }
+        };
+        for run in runs {
+            let punched = self.punch(run);
+            let mut pages = self.pages.lock();
+            if punched { pages.add_clean(run) } else { pages.add_dirty(run) }
+        }
+    }
+
+    fn punch(&self, range: FileRange) -> bool {
+        let mode = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        match (i64::try_from(range.start), i64::try_from(range.len())) {
+            (Ok(start), Ok(len)) => nix::fcntl::fallocate(&self.fd, mode, start, len).is_ok(),
+            _ => false,
+        }
+    }
+
+    /// Makes a range take memory now, so that it need not be found at the first touch.
+    ///
+    /// # Errors
+    /// `ENOMEM` when the host has none.
+    pub(crate) fn commit(&self, range: FileRange) -> Result<(), Errno> {
+        let wide = |_| Errno::ENOMEM;
+        let (start, len) =
+            (i64::try_from(range.start).map_err(wide)?, i64::try_from(range.len()).map_err(wide)?);
+        let done = nix::fcntl::fallocate(&self.fd, FallocateFlags::FALLOC_FL_KEEP_SIZE, start, len);
+        done.map_err(|_host| Errno::ENOMEM)
+    }
+
+    /// Calls `f` with the parts of a range that take memory.
+    pub(crate) fn for_each_present(&self, range: FileRange, f: &mut dyn FnMut(FileRange)) {
+        let seek = |at: u64, whence: Whence| {
+            let at = i64::try_from(at).map_err(|_far| nix::errno::Errno::EOVERFLOW)?;
+            nix::unistd::lseek64(&self.fd, at, whence).map(i64::unsigned_abs)
+        };
+        let mut at = range.start;
+        while at < range.end {
+            let start = match seek(at, Whence::SeekData) {
+                Ok(start) if start < range.end => start,
+                // A host that does not tell: all may be there.
+                Err(error) if error != nix::errno::Errno::ENXIO => {
+                    return f(FileRange { start: at, ..range });
+                }
+                _ => return,
+            };
+            let end = seek(start, Whence::SeekHole).unwrap_or(range.end).min(range.end);
+            f(FileRange { start, end });
+            at = end.max(start + PAGE);
+        }
+    }
+
+    /// How many of the pages from the range's start have no reference but the caller's, in bytes.
+    pub(crate) fn sole_run(&self, range: FileRange) -> u64 {
+        self.pages.lock().sole_run(range)
+    }
+
+    /// Copies bytes out. The caller holds references to the pages.
+    pub fn read_at(&self, offset: u64, into: &mut [u8]) {
+        let done = self.window.read(offset, into);
+        debug_assert!(done, "pages with references are within the window");
+    }
+
+    /// Copies bytes in. The caller holds references to the pages.
+    pub fn write_at(&self, offset: u64, from: &[u8]) {
+        let done = self.window.write(offset, from);
+        debug_assert!(done, "pages with references are within the window");
+    }
+
+    /// Stores zeros. The caller holds references to the pages.
+    pub fn zero(&self, offset: u64, len: u64) {
+        let done = usize::try_from(len).is_ok_and(|len| self.window.zero(offset, len));
+        debug_assert!(done, "pages with references are within the window");
+    }
+
+    /// Copies bytes from one place to another that does not overlap it. The caller holds references to the pages.
+    pub fn copy(&self, from: u64, into: u64, len: u64) {
+        let done = usize::try_from(len).is_ok_and(|len| self.window.copy(from, into, len));
+        debug_assert!(done, "pages with references are within the window");
+    }
+
+    /// Does something atomic to the word at `offset`.
+    pub(crate) fn with_word<R>(&self, offset: u64, f: impl FnOnce(&AtomicU32) -> R) -> Result<R, Errno> {
+        self.window.with_word(offset, f).ok_or(Errno::EFAULT)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn freed_pages_come_back_as_zeros() {
+        let file = MemoryFile::new().expect("memfd");
+        let a = file.allocate(1).expect("room");
+        file.write_at(a.start + 5, b"secret");
+        file.dec_ref(a);
+        let b = file.allocate(PAGE).expect("room");
+        assert_eq!(b, a);
+        let mut seen = [1; 16];
+        file.read_at(b.start, &mut seen);
+        assert_eq!(seen, [0; 16]);
+        let large = file.allocate(4 << 20).expect("room");
+        file.write_at(large.start, b"more");
+        file.dec_ref(large);
+        assert_eq!(file.usage_bytes(), PAGE);
+        let again = file.allocate(4 << 20).expect("room");
+        assert_eq!(again, large);
+        file.read_at(again.start, &mut seen);
+        assert_eq!(seen, [0; 16]);
+    }
+
+    #[test]
+    fn words_and_copies() {
+        let file = MemoryFile::new().expect("memfd");
+        let a = file.allocate(2 * PAGE).expect("room");
+        file.write_at(a.start, &7u32.to_ne_bytes());
+        file.copy(a.start, a.start + PAGE, PAGE);
+        let add = |w: &AtomicU32| w.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        assert_eq!(file.with_word(a.start + PAGE, add), Ok(7));
+        assert_eq!(file.with_word(a.start + PAGE, add), Ok(8));
+        assert_eq!(file.with_word(a.start + 1, add), Err(Errno::EFAULT));
+    }
+}

@@ -1,0 +1,4 @@
+//! Sockets.
+#![forbid(unsafe_code)]
+
+pub mod unix;

@@ -1,0 +1,17 @@
+//! Local sockets, unix(7). They live in the sandbox only.
+
+mod address;
+mod file;
+mod message;
+mod options;
+mod socket;
+mod transfer;
+
+pub use address::{AF_UNIX, UnixAddress};
+pub use file::{UnixFile, register};
+pub use message::Sender;
+pub use socket::{SocketType, UnixSocket};
+pub use transfer::{ReceiveArgs, Received, SendArgs};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,142 @@
+//! The sentry's end of a mapper.
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout};
+
+use super::blob;
+use super::control::{Operation, Slot};
+use crate::{PlatformError, sys};
+
+/// How long an answer may take before it is worth a look whether the stub is alive.
+const PATIENCE_MS: u16 = 100;
+
+/// A mapper and its page. Requests go one at a time, which the caller's lock sees to.
+#[derive(Debug)]
+pub(crate) struct Mapper {
+    slot: Slot,
+    pid: i32,
+    number: u32,
+    cpu: Option<usize>,
+}
+
+impl Mapper {
+    /// The mapper of a process that was just cloned with this slot, and with a first request of number `number` in it.
+    pub(crate) const fn new(slot: Slot, pid: i32, number: u32) -> Self {
+        Self { slot, pid, number, cpu: None }
+    }
+
+    /// The process.
+    pub(crate) const fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// The page and eventfd.
+    pub(crate) const fn slot(&self) -> &Slot {
+        &self.slot
+    }
+
+    /// Gives the page and eventfd back.
+    pub(crate) fn into_slot(self) -> Slot {
+        self.slot
+    }
+
+    /// Hands a request over and does not wait for its answer, which [`Self::answer`] must fetch before the next request.
+    pub(crate) fn post(&mut self, operations: &[Operation]) {
+        self.follow();
+        self.post_unpinned(operations);
+    }
+
+    /// As [`Self::post`], and leaves it to the host on which CPU the mapper works.
+    pub(crate) fn post_unpinned(&mut self, operations: &[Operation]) {
+        self.number = self.number.wrapping_add(1);
+        self.slot.page().publish(self.number, operations);
+        self.slot.page().wake();
+    }
+
+    /// Hands a request over and waits until it is done. The last operation may be one that makes a process or a thread,
+    /// whose id is then the result.
+    ///
+    /// # Errors
+    /// That of the first operation that failed, named `call`; [`PlatformError::StubDied`].
+    pub(crate) fn request(
+        &mut self,
+        call: &'static str,
+        operations: &[Operation],
+    ) -> Result<i32, PlatformError> {
+        self.post(operations);
+        self.answer(call)
+    }
+
+    /// Waits for the answer to the request posted last.
+    ///
+    /// # Errors
+    /// As [`Self::request`].
+    pub(crate) fn answer(&self, call: &'static str) -> Result<i32, PlatformError> {
+        let mut sum = 0_u64;
+        loop {
+            sum = sum.wrapping_add(self.wait_event()?);
+            if sum >= blob::ANSWER_FAILED {
+                let errno = i32::try_from(sum & 0xff).unwrap_or(libc::EIO);
+                return Err(PlatformError::Host { call, source: io::Error::from_raw_os_error(errno) });
+            }
+            if sum >= blob::ANSWER_DONE {
+                return Ok(0);
+            }
+            if sum >= 3 * blob::ANSWER_DIGIT {
+                return Ok(i32::try_from(sum & 0xff_ffff).unwrap_or(0));
+            }
+        }
+    }
+
+    /// Moves the mapper to the CPU of this thread: a wake-up across CPUs costs several times the request.
+    fn follow(&mut self) {
+        if let Some(cpu) = crate::cpu::bound().filter(|cpu| self.cpu != Some(*cpu)) {
+            crate::cpu::bind(self.pid, cpu);
+            self.cpu = Some(cpu);
+        }
+    }
+
+    fn wait_event(&self) -> Result<u64, PlatformError> {
+        let mut count = [0_u8; 8];
+        loop {
+            // SAFETY: the slot holds the descriptor open for as long as it lives.
+            let event = unsafe { std::os::fd::BorrowedFd::borrow_raw(self.slot.event()) };
+            let mut fds = [PollFd::new(event, PollFlags::POLLIN)];
+            match nix::poll::poll(&mut fds, PollTimeout::from(PATIENCE_MS)) {
+                Ok(0) => self.check_alive()?,
+                Ok(_) => match nix::unistd::read(event, &mut count) {
+                    Ok(_) => return Ok(u64::from_ne_bytes(count)),
+                    Err(nix::Error::EAGAIN | nix::Error::EINTR) => {}
+                    Err(error) => return Err(PlatformError::Host { call: "read", source: error.into() }),
+                },
+                Err(nix::Error::EINTR) => {}
+                Err(error) => return Err(PlatformError::Host { call: "poll", source: error.into() }),
+            }
+        }
+    }
+
+    /// Tells a mapper that takes its time from one that was killed. Waiting for the process would not: it is no zombie
+    /// before its other threads are reaped, by the threads that trace them.
+    fn check_alive(&self) -> Result<(), PlatformError> {
+        let died = PlatformError::StubDied { pid: self.pid, what: "its mapper ended" };
+        let flags = [libc::PIDFD_THREAD, 0];
+        for flags in flags {
+            // SAFETY: pidfd_open takes numbers only.
+            let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, self.pid, flags) };
+            match sys::check("pidfd_open", fd) {
+                Ok(fd) => {
+                    // SAFETY: the call just gave this descriptor to us.
+                    let fd = unsafe { OwnedFd::from_raw_fd(i32::try_from(fd).unwrap_or(-1)) };
+                    let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
+                    let ended = matches!(nix::poll::poll(&mut fds, PollTimeout::ZERO), Ok(1));
+                    debug_assert!(fd.as_raw_fd() >= 0);
+                    return if ended { Err(died) } else { Ok(()) };
+                }
+                Err(error) if sys::errno_of(&error) == libc::EINVAL => {}
+                Err(_) => return Err(died),
+            }
+        }
+        Ok(())
+    }
+}

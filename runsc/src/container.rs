@@ -1,0 +1,102 @@
+//! A container that exists.
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use sandbox::control::{self, Channel, Request, Response};
+use sandbox::spec::OCI_VERSION;
+use serde_json::{Value, json};
+
+use crate::cli::Global;
+use crate::state::{Folder, State, Status, start_time};
+
+/// How long a killed process may take to end.
+const DYING: Duration = Duration::from_secs(10);
+
+/// A container that exists.
+#[derive(Debug)]
+pub(crate) struct Container {
+    /// Its folder.
+    pub(crate) folder: Folder,
+    /// Its state when it was looked up.
+    pub(crate) state: State,
+}
+
+impl Container {
+    /// Looks it up.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    pub(crate) fn open(global: &Global, id: &str) -> Result<Self> {
+        let folder = Folder::open(&global.root, id)?;
+        let state = folder.load()?;
+        Ok(Self { folder, state })
+    }
+
+    /// Connects to its sentry.
+    ///
+    /// # Errors
+    /// When it has none that answers.
+    pub(crate) fn connect(&self) -> Result<Channel> {
+        control::connect_in(&self.folder.path)
+            .with_context(|| format!("container {} is not running", self.state.id))
+    }
+
+    /// Asks its sentry.
+    ///
+    /// # Errors
+    /// When it does not answer, or answers with an error.
+    pub(crate) fn ask(&self, request: &Request) -> Result<Response> {
+        let channel = self.connect()?;
+        channel.send(request, &[])?;
+        match channel.receive()?.0 {
+            Response::Error(message) => bail!("{message}"),
+            answer => Ok(answer),
+        }
+    }
+
+    /// Ends its processes, whatever they do, and waits until they are gone.
+    ///
+    /// # Errors
+    /// When one stays.
+    pub(crate) fn destroy(&self) -> Result<()> {
+        let state = &self.state;
+        for (pid, start) in [(state.pid, state.pid_start), (state.gofer, state.gofer_start)] {
+            end(pid, start).with_context(|| format!("end process {pid} of {}", state.id))?;
+        }
+        Ok(())
+    }
+}
+
+/// Kills the process that started then, and waits until it is gone.
+fn end(pid: i32, start: u64) -> Result<()> {
+    let alive = || pid > 0 && start_time(pid) == Some(start);
+    let deadline = Instant::now() + DYING;
+    while alive() {
+        match kill(Pid::from_raw(pid), Signal::SIGKILL) {
+            Ok(()) | Err(nix::Error::ESRCH) => {}
+            Err(error) => return Err(error.into()),
+        }
+        if Instant::now() > deadline {
+            bail!("it does not end");
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
+}
+
+/// The state as the OCI specification has it.
+pub(crate) fn oci_state(state: &State, status: Status) -> Value {
+    let pid = if status == Status::Stopped { 0 } else { state.pid };
+    json!({
+        "ociVersion": OCI_VERSION,
+        "id": state.id,
+        "status": status,
+        "pid": pid,
+        "bundle": state.bundle,
+        "rootfs": state.rootfs,
+        "created": state.created,
+        "annotations": state.annotations,
+    })
+}

@@ -1,0 +1,120 @@
+//! What the command line says, and the log file.
+use std::fs::File;
+use std::io::Write;
+use std::sync::OnceLock;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+
+use crate::cli::{Global, LogFormat};
+
+/// The log file and its format.
+static LOG: OnceLock<(File, LogFormat)> = OnceLock::new();
+
+/// Opens the log file.
+///
+/// # Errors
+/// When it cannot be opened.
+pub(crate) fn init(global: &Global) -> Result<()> {
+    if let Some(path) = &global.log {
+        let file = append(path)?;
+        // Called once.
+        let _first = LOG.set((file, global.log_format));
+    }
+    Ok(())
+}
+
+/// Opens a file that lines are appended to.
+///
+/// # Errors
+/// When it cannot be opened.
+pub(crate) fn append(path: &std::path::Path) -> Result<File> {
+    let file = File::options().create(true).append(true).open(path);
+    file.with_context(|| format!("open log {}", path.display()))
+}
+
+/// Shows a result on standard output.
+pub(crate) fn say(text: &str) {
+    // A reader that has gone away has what it wants.
+    let _unread = writeln!(std::io::stdout(), "{text}");
+}
+
+/// Shows an error on standard error: one line.
+pub(crate) fn complain(error: &anyhow::Error) {
+    let _unread = writeln!(std::io::stderr(), "runsc: {}", line(error));
+}
+
+/// Shows an error, and logs it.
+pub(crate) fn fail(error: &anyhow::Error) {
+    complain(error);
+    write("error", &line(error));
+}
+
+/// Logs a warning; nobody is bothered with it who did not ask for a log.
+pub(crate) fn warn(text: &str) {
+    write("warning", text);
+}
+
+fn line(error: &anyhow::Error) -> String {
+    format!("{error:#}").replace('\n', " ")
+}
+
+fn write(level: &str, message: &str) {
+    let Some((file, format)) = LOG.get() else { return };
+    let time = timestamp(SystemTime::now());
+    let line = match format {
+        LogFormat::Json => serde_json::json!({"level": level, "msg": message, "time": time}).to_string(),
+        LogFormat::Text => format!("time=\"{time}\" level={level} msg={message:?}"),
+    };
+    let mut file = file;
+    // There is no other place to report to.
+    let _unwritten = writeln!(file, "{line}");
+}
+
+/// A time as RFC 3339 has it, in UTC.
+pub(crate) fn timestamp(time: SystemTime) -> String {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let (days, rest) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
+    let (year, month, day) = civil(days);
+    let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
+    let nanos = since.subsec_nanos();
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{nanos:09}Z")
+}
+
+/// The date of a day counted from 1970-01-01.
+fn civil(mut days: u64) -> (u64, u64, u64) {
+    let mut year = 1970;
+    let leap = |y: u64| (y.is_multiple_of(4) && !y.is_multiple_of(100)) || y.is_multiple_of(400);
+    loop {
+        let length = if leap(year) { 366 } else { 365 };
+        if days < length {
+            break;
+        }
+        days -= length;
+        year += 1;
+    }
+    let february = if leap(year) { 29 } else { 28 };
+    let mut month = 1;
+    for length in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31] {
+        if days < length {
+            break;
+        }
+        days -= length;
+        month += 1;
+    }
+    (year, month, days + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn tells_the_date() {
+        let at = |seconds| timestamp(UNIX_EPOCH + Duration::from_secs(seconds));
+        assert_eq!(at(0), "1970-01-01T00:00:00.000000000Z");
+        assert_eq!(at(951_782_400), "2000-02-29T00:00:00.000000000Z");
+        assert_eq!(at(1_767_225_599), "2025-12-31T23:59:59.000000000Z");
+    }
+}

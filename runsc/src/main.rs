@@ -1,0 +1,67 @@
+//! The OCI runtime command line.
+#![forbid(unsafe_code)]
+
+mod cli;
+mod cmd;
+mod console;
+mod container;
+mod follow;
+mod hooks;
+mod launch;
+mod log;
+mod state;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use crate::cli::{Cli, Verb};
+
+fn main() -> ExitCode {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    // The two programs of a sandbox; the launcher alone starts them.
+    let word = |index: usize| args.get(index).and_then(|arg| arg.to_str());
+    match (word(1), word(2)) {
+        (Some("boot"), Some(_)) => return exit_code(sandbox::boot::main()),
+        (Some("gofer"), Some(access)) => return exit_code(sandbox::gofer::main(access)),
+        _ => {}
+    }
+    let cli = match cli::parse(args) {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
+    if let Err(error) = log::init(&cli.global) {
+        log::complain(&error);
+        return ExitCode::FAILURE;
+    }
+    match run(&cli) {
+        Ok(code) => exit_code(code),
+        Err(error) => {
+            log::fail(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn exit_code(code: i32) -> ExitCode {
+    ExitCode::from(u8::try_from(code & 0xff).unwrap_or(u8::MAX))
+}
+
+fn run(cli: &Cli) -> Result<i32> {
+    let global = &cli.global;
+    match &cli.verb {
+        Verb::Create(args) => cmd::create::run(global, args),
+        Verb::Delete(args) => cmd::delete::run(global, args),
+        Verb::Do(args) => cmd::do_::run(global, args),
+        Verb::Exec(args) => cmd::exec::run(global, args),
+        Verb::Kill(args) => cmd::kill::run(global, args),
+        Verb::List(args) => cmd::list::run(global, args),
+        Verb::Ps(args) => cmd::ps::run(global, args),
+        Verb::Run(args) => cmd::run::run(global, args),
+        Verb::Spec(args) => cmd::spec::run(args),
+        Verb::Start(args) => cmd::start::run(global, args),
+        Verb::State(args) => cmd::state::run(global, args),
+        Verb::Wait(args) => cmd::wait::run(global, args),
+    }
+}

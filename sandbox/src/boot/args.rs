@@ -1,0 +1,49 @@
+//! What a sentry is told at boot.
+use serde::{Deserialize, Serialize};
+
+use crate::spec::{Device, Mount, Process};
+
+/// A mount of the container.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct GuestMount {
+    /// What and where.
+    pub mount: Mount,
+    /// Which of the gofer's trees it shows; none for file systems of the sentry's own.
+    pub tree: Option<usize>,
+}
+
+/// What a sentry is told at boot. With it go descriptors, in this order: the listening control socket, the file for the
+/// exit record, the gofer's socket, and the container's three streams or its terminal.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+#[expect(clippy::struct_excessive_bools, reason = "independent switches of the command line")]
+pub struct BootArgs {
+    /// The container's name.
+    pub id: String,
+    /// The first process.
+    pub process: Process,
+    /// `uname -n`.
+    pub hostname: String,
+    /// The NIS domain name.
+    pub domainname: Option<String>,
+    /// Mounts over the root, in order.
+    pub mounts: Vec<GuestMount>,
+    /// Device nodes over the usual ones.
+    pub devices: Vec<Device>,
+    /// Paths whose content is hidden.
+    pub masked_paths: Vec<String>,
+    /// Paths that cannot be written to.
+    pub readonly_paths: Vec<String>,
+    /// Whether the root is read-only for the container.
+    pub readonly_root: bool,
+    /// Whether changes of the root stay in memory.
+    pub overlay: bool,
+    /// The back end that runs guest code.
+    pub platform: String,
+    /// Whether system calls are written to the report; and which, if not all.
+    pub strace: Option<Vec<String>>,
+    /// Whether the report shows details, and a forbidden host call is reported and not deadly.
+    pub debug: bool,
+    /// Whether host files may be changed by others while the container runs.
+    pub shared_files: bool,
+}

@@ -1,0 +1,244 @@
+//! The container in the sandbox's kernel, and the processes that are started in it from outside.
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::sync::{Arc, OnceLock};
+
+use abi::Errno;
+use abi::fs::O_RDWR;
+use kernel::{
+    Credentials, ExecFile, ExecImage, ExecStrings, FdTable, File, InitArgs, Kernel, RLIM_INFINITY,
+    TaskResource, ThreadGroup,
+};
+use sync::{LockClass, Mutex};
+use vfs::tty::{Devpts, Slave, Tty};
+use vfs::{At, FS, FileDescription, FsContext, LookupFlags, MountNamespace, OpCx, Path, Vfs};
+
+use super::identity;
+use super::notifier::Notifier;
+use super::stream::HostStream;
+use super::terminal::Relay;
+use crate::spec::Process;
+
+/// Where programs are looked for when the environment does not say.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// The umask of a process whose description has none.
+const DEFAULT_UMASK: u32 = 0o022;
+
+/// The container.
+#[derive(Debug)]
+pub(crate) struct Container {
+    pub(super) kernel: Arc<Kernel>,
+    pub(super) namespace: Arc<MountNamespace>,
+    pub(super) root: Path,
+    pub(super) devpts: Arc<Devpts>,
+    pub(super) notifier: Arc<Notifier>,
+    pub(super) init: OnceLock<Arc<ThreadGroup>>,
+    /// Terminals of processes started from outside, by process id.
+    pub(super) terminals: Mutex<Vec<(i32, Arc<Relay>)>>,
+}
+
+/// A process that was started, and its terminal if it has one.
+#[derive(Debug)]
+pub(crate) struct Started {
+    pub(crate) group: Arc<ThreadGroup>,
+    pub(crate) relay: Option<Arc<Relay>>,
+}
+
+/// A process that is ready to be started.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    process: Process,
+    streams: Vec<OwnedFd>,
+    creds: Arc<Credentials>,
+    fs: Arc<FsContext>,
+    image: ExecImage,
+}
+
+impl Container {
+    pub(super) fn new(
+        kernel: Arc<Kernel>,
+        (namespace, root): (Arc<MountNamespace>, Path),
+        devpts: Arc<Devpts>,
+        notifier: Arc<Notifier>,
+    ) -> Self {
+        let terminals = Mutex::new(LockClass::Sandbox, Vec::new());
+        Self { kernel, namespace, root, devpts, notifier, init: OnceLock::new(), terminals }
+    }
+
+    fn vfs<'a>(&'a self, creds: &'a Arc<Credentials>, fs: &'a FsContext) -> Vfs<'a> {
+        Vfs::new(OpCx::of_kernel(creds, self.kernel.clock().as_ref()), fs)
+    }
+
+    /// Finds everything that a process needs.
+    ///
+    /// # Errors
+    /// What is wrong, in the words of runc where tools look for them.
+    pub(crate) fn prepare(&self, process: Process, streams: Vec<OwnedFd>) -> Result<Prepared, String> {
+        let creds = Arc::new(identity::credentials(&process));
+        identity::limits(&process)?;
+        let umask = process.user.umask.unwrap_or(DEFAULT_UMASK) & 0o777;
+        let fs = FsContext::new(Arc::clone(&self.namespace), self.root.clone(), umask);
+        self.enter(&process, &creds, &fs)?;
+        let image = self.find(&process, &creds, &fs)?;
+        Ok(Prepared { process, streams, creds, fs, image })
+    }
+
+    /// Goes to the working directory, which is made if it is missing.
+    fn enter(&self, process: &Process, creds: &Arc<Credentials>, fs: &FsContext) -> Result<(), String> {
+        let cwd = process.cwd.as_os_str().as_bytes();
+        let vfs = self.vfs(creds, fs);
+        let mut entered = vfs.chdir(&At::Cwd, cwd, false);
+        if entered == Err(Errno::ENOENT) {
+            let root = Arc::new(Credentials::root());
+            let as_root = self.vfs(&root, fs);
+            let parts: Vec<usize> =
+                (1..=cwd.len()).filter(|n| cwd.get(*n).is_none_or(|b| *b == b'/')).collect();
+            for end in parts {
+                // The last step tells what is wrong.
+                let _there_already = as_root.mkdir(&At::Cwd, cwd.get(..end).unwrap_or_default(), 0o755);
+            }
+            entered = vfs.chdir(&At::Cwd, cwd, false);
+        }
+        entered.map_err(|errno| format!("chdir to cwd ({:?}): {}", process.cwd, words(errno)))
+    }
+
+    /// Opens the program.
+    fn find(&self, process: &Process, creds: &Arc<Credentials>, fs: &FsContext) -> Result<ExecImage, String> {
+        let name = process.args.first().map_or("", String::as_str);
+        let vfs = self.vfs(creds, fs);
+        if name.contains('/') {
+            return open_program(&vfs, name.as_bytes())
+                .map_err(|errno| format!("exec: {name:?}: stat {name}: {}", words(errno)));
+        }
+        let path = process.env.iter().rev().find_map(|pair| pair.strip_prefix("PATH="));
+        let mut denied = false;
+        for dir in path.unwrap_or(DEFAULT_PATH).split(':') {
+            let dir = if dir.is_empty() { "." } else { dir };
+            match open_program(&vfs, format!("{dir}/{name}").as_bytes()) {
+                Ok(image) => return Ok(image),
+                Err(Errno::EACCES) => denied = true,
+                Err(_) => {}
+            }
+        }
+        let why = if denied { "permission denied" } else { "executable file not found in $PATH" };
+        Err(format!("exec: {name:?}: {why}"))
+    }
+
+    /// Starts a process.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub(crate) fn start(&self, prepared: Prepared) -> Result<Started, String> {
+        let Prepared { process, streams, creds, fs, image } = prepared;
+        let (fds, relay) = self.files(&process, streams, &creds)?;
+        let strings = ExecStrings {
+            argv: process.args.iter().map(|arg| arg.clone().into_bytes()).collect(),
+            envp: process.env.iter().map(|pair| pair.clone().into_bytes()).collect(),
+        };
+        let open = |path: &[u8]| open_program(&self.vfs(&creds, &fs), path);
+        let resource: Arc<dyn TaskResource> = fs.clone();
+        let tty: Option<Arc<Tty>> = relay.as_ref().map(|relay| Arc::clone(relay.tty()));
+        let args = InitArgs {
+            image,
+            strings,
+            credentials: Credentials::clone(&creds),
+            limits: identity::limits(&process)?,
+            fds,
+            slots: vec![(FS.id(), resource)],
+            open: &open,
+            before_start: Some(Box::new(move |group: &Arc<ThreadGroup>| {
+                if let (Some(tty), Some(leader)) = (&tty, group.leader()) {
+                    tty.give_to(&leader);
+                }
+            })),
+        };
+        let name = process.args.first().map_or("", String::as_str);
+        let group = self.kernel.spawn_init(args).map_err(|errno| format!("exec {name}: {}", words(errno)))?;
+        if let Some(adjustment) = process.oom_score_adj {
+            group.set_oom_score_adj(adjustment);
+        }
+        if let Some(relay) = &relay {
+            self.terminals.lock().push((group.tgid(), Arc::clone(relay)));
+            relay.start().map_err(|error| format!("terminal: {error}"))?;
+        }
+        Ok(Started { group, relay })
+    }
+
+    /// The descriptors 0 to 2 of a process.
+    fn files(
+        &self,
+        process: &Process,
+        streams: Vec<OwnedFd>,
+        creds: &Arc<Credentials>,
+    ) -> Result<(Arc<FdTable>, Option<Arc<Relay>>), String> {
+        let cx = OpCx::of_kernel(creds, self.kernel.clock().as_ref());
+        let fds = FdTable::new();
+        let install = |file: Arc<FileDescription>| {
+            fds.install(file as Arc<dyn File>, false, RLIM_INFINITY).map(drop).map_err(|e| e.to_string())
+        };
+        if !process.terminal {
+            let mut open: Vec<(Arc<HostStream>, Arc<FileDescription>)> = Vec::new();
+            for (number, stream) in streams.into_iter().enumerate() {
+                if let Some((_, file)) = open.iter().find(|(known, _)| known.is_same(stream.as_fd())) {
+                    install(Arc::clone(file))?;
+                    continue;
+                }
+                let stream = HostStream::new(stream, &self.notifier).map_err(|e| format!("stream: {e}"))?;
+                let name = format!("host:[{number}]");
+                let file = Arc::clone(&stream).open(&cx, &name).map_err(|e| format!("stream: {e}"))?;
+                install(Arc::clone(&file))?;
+                open.push((stream, file));
+            }
+            return Ok((fds, None));
+        }
+        let relay = Relay::new(&self.devpts, &cx, streams, process.console_size)?;
+        let slave = Slave::open(relay.tty(), &cx, O_RDWR | abi::fs::O_NOCTTY).map_err(|e| e.to_string())?;
+        let path = self.slave_path(relay.tty(), creds)?;
+        let file = FileDescription::new(&cx, slave, path, O_RDWR);
+        for _ in 0..3 {
+            install(Arc::clone(&file))?;
+        }
+        Ok((fds, Some(relay)))
+    }
+
+    /// Where a terminal is in the container's tree.
+    fn slave_path(&self, tty: &Arc<Tty>, creds: &Arc<Credentials>) -> Result<Path, String> {
+        let fs = FsContext::new(Arc::clone(&self.namespace), self.root.clone(), 0);
+        let name = format!("/dev/pts/{}", tty.index());
+        let found = self.vfs(creds, &fs).resolve(&At::Cwd, name.as_bytes(), LookupFlags::FOLLOW);
+        found.map_err(|errno| format!("{name}: {} (is devpts mounted at /dev/pts?)", words(errno)))
+    }
+
+    /// The terminal of a process started from outside; the first one's if no process is named.
+    pub(crate) fn terminal(&self, pid: Option<i32>) -> Option<Arc<Relay>> {
+        let terminals = self.terminals.lock();
+        let mut wanted = terminals.iter().filter(|(owner, _)| pid.is_none_or(|pid| pid == *owner));
+        wanted.next().map(|(_, relay)| Arc::clone(relay))
+    }
+
+    /// Forgets the terminal of a process that has ended.
+    pub(crate) fn forget_terminal(&self, pid: i32) {
+        let gone: Vec<_> = self.terminals.lock().extract_if(.., |(owner, _)| *owner == pid).collect();
+        drop(gone);
+    }
+}
+
+/// Opens a program, and looks at what its mode gives.
+fn open_program(vfs: &Vfs<'_>, path: &[u8]) -> Result<ExecImage, Errno> {
+    let file = vfs.open_exec(&At::Cwd, path, LookupFlags::FOLLOW)?;
+    let metadata = file.path().inode()?.metadata()?;
+    let mut attributes = ExecFile::default();
+    if !file.path().mount.has_flags(abi::fs::MS_NOSUID) {
+        attributes.setuid = (metadata.mode & 0o4000 != 0).then_some(metadata.uid);
+        attributes.setgid = (metadata.mode & 0o2010 == 0o2010).then_some(metadata.gid);
+    }
+    Ok(ExecImage { file, path: path.to_vec(), attributes })
+}
+
+/// An errno in the words of strerror(3), which tools above look for.
+pub(super) fn words(errno: Errno) -> String {
+    let error = std::io::Error::from_raw_os_error(i32::from(errno.raw()));
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or(&text);
+    text.to_lowercase()
+}

@@ -1,0 +1,111 @@
+//! The one thread that watches descriptors of the host for those who wait.
+use std::collections::HashMap;
+use std::os::fd::BorrowedFd;
+use std::sync::{Arc, Weak};
+
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use sync::{LockClass, Mutex, PollEvents, Wake};
+
+/// The stack of the thread: it only passes events on.
+const STACK: usize = 128 << 10;
+
+/// Watches descriptors of the host.
+pub(crate) struct Notifier {
+    epoll: Epoll,
+    watched: Mutex<Watched>,
+}
+
+/// The number given last, and who is told by number.
+type Watched = (u64, HashMap<u64, Weak<dyn Wake>>);
+
+impl std::fmt::Debug for Notifier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Notifier")
+    }
+}
+
+impl Notifier {
+    /// Makes one; before the filter.
+    ///
+    /// # Errors
+    /// Those of epoll_create1(2).
+    pub(crate) fn new() -> nix::Result<Arc<Self>> {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        Ok(Arc::new(Self { epoll, watched: Mutex::new(LockClass::Leaf, (0, HashMap::new())) }))
+    }
+
+    /// Starts the thread; after the filter.
+    ///
+    /// # Errors
+    /// Those of clone(2).
+    pub(crate) fn start(self: &Arc<Self>) -> std::io::Result<()> {
+        let this = Arc::clone(self);
+        std::thread::Builder::new()
+            .name("notifier".to_owned())
+            .stack_size(STACK)
+            .spawn(move || this.run())?;
+        Ok(())
+    }
+
+    /// Calls `wake` whenever the descriptor becomes ready for more than it was, as long as both live.
+    ///
+    /// # Errors
+    /// `EPERM` for a file that is always ready.
+    pub(crate) fn watch(&self, fd: BorrowedFd<'_>, wake: &Arc<dyn Wake>) -> nix::Result<u64> {
+        let key = {
+            let mut watched = self.watched.lock();
+            watched.0 += 1;
+            let key = watched.0;
+            watched.1.insert(key, Arc::downgrade(wake));
+            key
+        };
+        let flags = EpollFlags::EPOLLIN
+            | EpollFlags::EPOLLOUT
+            | EpollFlags::EPOLLPRI
+            | EpollFlags::EPOLLRDHUP
+            | EpollFlags::EPOLLET;
+        let added = self.epoll.add(fd, EpollEvent::new(flags, key));
+        if added.is_err() {
+            self.forget(key);
+        }
+        added.map(|()| key)
+    }
+
+    /// Forgets a watch; its descriptor is about to be closed, which takes it out of the epoll set.
+    pub(crate) fn forget(&self, key: u64) {
+        self.watched.lock().1.remove(&key);
+    }
+
+    fn run(&self) {
+        let mut events = [EpollEvent::empty(); 16];
+        loop {
+            let count = match self.epoll.wait(&mut events, EpollTimeout::NONE) {
+                Ok(count) => count,
+                Err(nix::Error::EINTR) => continue,
+                Err(error) => panic_report(error),
+            };
+            for event in events.iter().take(count) {
+                let wake = self.watched.lock().1.get(&event.data()).and_then(Weak::upgrade);
+                if let Some(wake) = wake {
+                    wake.wake(poll_events(event.events()));
+                }
+            }
+        }
+    }
+}
+
+fn panic_report(error: nix::Error) -> ! {
+    super::report::die(&format!("epoll_wait: {error}"))
+}
+
+/// The host's events as ours: the values are the same, each spelling of readable and writable included.
+fn poll_events(flags: EpollFlags) -> PollEvents {
+    let mut events = PollEvents(flags.bits().cast_unsigned() & 0x3fff);
+    if events.intersects(PollEvents::IN) {
+        events |= PollEvents::READABLE;
+    }
+    if events.intersects(PollEvents::OUT) {
+        events |= PollEvents::WRITABLE;
+    }
+    events
+}

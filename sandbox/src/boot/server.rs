@@ -1,0 +1,220 @@
+//! Answers the command line.
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use abi::Signal;
+use kernel::ThreadGroup;
+use kernel::signal::{SigInfo, send_from_outside};
+use nix::sys::socket::{SockFlag, accept4, getsockopt, sockopt};
+
+use super::container::{Container, Prepared, Started};
+use super::{BootError, host, report};
+use crate::control::{Channel, ChannelError, ProcessInfo, Request, Response};
+use crate::spec::Process;
+use crate::sys;
+
+/// The stack of a thread that talks.
+const STACK: usize = 512 << 10;
+
+/// Lets the first process start, once; tells how that went.
+type Gate = SyncSender<SyncSender<Result<(), String>>>;
+
+/// What a connection needs.
+#[derive(Clone, Debug)]
+struct Server {
+    container: Arc<Container>,
+    gate: Gate,
+}
+
+/// Answers from now on; returns when the first process was started.
+pub(super) fn serve(
+    container: &Arc<Container>,
+    launcher: &Channel,
+    listener: OwnedFd,
+    prepared: Prepared,
+) -> Result<Started, BootError> {
+    let (gate, starts) = sync_channel(1);
+    let server = Server { container: Arc::clone(container), gate };
+    let accepting = server.clone();
+    spawn("control", move || accepting.accept(&listener))?;
+    launcher.send(&Response::Done, &[])?;
+    let own = launcher.try_clone().map_err(host("dup"))?;
+    spawn("launcher", move || server.talk(&own))?;
+    start(container, &starts, prepared)
+}
+
+/// Waits for the order to start, and does.
+fn start(
+    container: &Arc<Container>,
+    starts: &Receiver<SyncSender<Result<(), String>>>,
+    prepared: Prepared,
+) -> Result<Started, BootError> {
+    let gone = || BootError::Container("nobody can start the container any more".to_owned());
+    let answer = starts.recv().map_err(|_gone| gone())?;
+    match container.start(prepared) {
+        Ok(started) => {
+            // Set here only.
+            let _first = container.init.set(Arc::clone(&started.group));
+            drop(answer.send(Ok(())));
+            Ok(started)
+        }
+        Err(message) => {
+            drop(answer.send(Err(message.clone())));
+            // The answer is given by the thread that was asked, before the process ends.
+            let _told = starts.recv_timeout(std::time::Duration::from_secs(1));
+            Err(BootError::Container(message))
+        }
+    }
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), BootError> {
+    let thread = std::thread::Builder::new().name(name.to_owned()).stack_size(STACK);
+    thread.spawn(run).map(drop).map_err(host("start a thread"))
+}
+
+impl Server {
+    fn accept(&self, listener: &OwnedFd) {
+        loop {
+            let socket = match accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC) {
+                Ok(number) => sys::own_received(&[number]),
+                Err(nix::Error::EINTR | nix::Error::ECONNABORTED) => continue,
+                Err(error) => {
+                    report::line(&format!("control socket: {error}"));
+                    return;
+                }
+            };
+            for socket in socket {
+                // Who connects is no process of this PID namespace: those have the number 0 here.
+                let stranger =
+                    getsockopt(&socket, sockopt::PeerCredentials).is_ok_and(|peer| peer.pid() == 0);
+                let server = self.clone();
+                if stranger {
+                    // A connection that cannot be served is closed.
+                    let _closed = spawn("control", move || server.talk(&Channel::new(socket)));
+                }
+            }
+        }
+    }
+
+    fn talk(&self, channel: &Channel) {
+        loop {
+            let answered = match channel.receive::<Request>() {
+                Ok((request, fds)) => self.answer(channel, request, fds),
+                Err(ChannelError::Closed) => return,
+                Err(error) => channel.send(&Response::Error(error.to_string()), &[]).and(Err(error)),
+            };
+            if answered.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn answer(&self, channel: &Channel, request: Request, fds: Vec<OwnedFd>) -> Result<(), ChannelError> {
+        let answer = match request {
+            Request::Boot(_) => Err("the container exists".to_owned()),
+            Request::Start => {
+                let answer = self.start();
+                let failed = answer.is_err();
+                channel.send(&answer.map_or_else(Response::Error, |()| Response::Done), &[])?;
+                if failed {
+                    // The main thread waits for this before it ends the sandbox.
+                    drop(self.gate.send(sync_channel(1).0));
+                }
+                return Ok(());
+            }
+            Request::Signal { pid, signal, all } => self.signal(pid, signal, all),
+            Request::Exec { process } => return self.exec(channel, *process, fds),
+            Request::Wait { pid } => match self.group(pid) {
+                Ok(group) => {
+                    let code = self.container.kernel.wait_exit(&group).shell_code();
+                    return channel.send(&Response::Exited { code }, &[]);
+                }
+                Err(message) => Err(message),
+            },
+            Request::Processes => return channel.send(&Response::Processes(self.processes()), &[]),
+            Request::Resize { pid, rows, columns } => {
+                if let Some(relay) = self.container.terminal(pid) {
+                    relay.resize(rows, columns);
+                }
+                // Sent while the answer to another request is waited for: none of its own.
+                return Ok(());
+            }
+        };
+        channel.send(&answer.map_or_else(Response::Error, |()| Response::Done), &[])
+    }
+
+    fn start(&self) -> Result<(), String> {
+        if self.container.init.get().is_some() {
+            return Err("the container is running already".to_owned());
+        }
+        let (answer, told) = sync_channel(1);
+        self.gate.send(answer).map_err(|_gone| "the container has ended".to_owned())?;
+        told.recv().unwrap_or_else(|_gone| Err("the container has ended".to_owned()))
+    }
+
+    /// A process by its id; the first if none is given.
+    fn group(&self, pid: Option<i32>) -> Result<Arc<ThreadGroup>, String> {
+        let found = match pid {
+            None => self.container.init.get().cloned(),
+            Some(pid) => self.container.kernel.thread_group(pid),
+        };
+        found.ok_or_else(|| match pid {
+            None => "the container has not been started".to_owned(),
+            Some(pid) => format!("there is no process {pid}"),
+        })
+    }
+
+    fn signal(&self, pid: Option<i32>, signal: i32, all: bool) -> Result<(), String> {
+        let signal = Signal::new(signal).ok_or_else(|| format!("there is no signal {signal}"))?;
+        let groups = if all { self.container.kernel.thread_groups() } else { vec![self.group(pid)?] };
+        for group in groups {
+            send_from_outside(&group, SigInfo::kill(signal, 0, 0)).map_err(|errno| errno.to_string())?;
+        }
+        Ok(())
+    }
+
+    fn processes(&self) -> Vec<ProcessInfo> {
+        let info = |group: Arc<ThreadGroup>| ProcessInfo {
+            pid: group.tgid(),
+            ppid: group.parent_id(),
+            uid: group.credentials().uid,
+            name: name_of(&group),
+        };
+        self.container.kernel.thread_groups().into_iter().map(info).collect()
+    }
+
+    /// Starts a process; its end is told on the same connection, by a thread of its own.
+    fn exec(&self, channel: &Channel, process: Process, fds: Vec<OwnedFd>) -> Result<(), ChannelError> {
+        let started = if self.container.init.get().is_none() {
+            Err("the container has not been started".to_owned())
+        } else {
+            self.container.prepare(process, fds).and_then(|prepared| self.container.start(prepared))
+        };
+        let started = match started {
+            Ok(started) => started,
+            Err(message) => return channel.send(&Response::Error(message), &[]),
+        };
+        channel.send(&Response::Started { pid: started.group.tgid() }, &[])?;
+        let (teller, container) = (channel.try_clone()?, Arc::clone(&self.container));
+        let wait = move || {
+            let code = container.kernel.wait_exit(&started.group).shell_code();
+            if let Some(relay) = &started.relay {
+                relay.drain(std::time::Instant::now() + super::DRAIN);
+            }
+            container.forget_terminal(started.group.tgid());
+            // A caller that is gone need not be told.
+            let _unheard = teller.send(&Response::Exited { code }, &[]);
+        };
+        if spawn("exec", wait).is_err() {
+            return channel.send(&Response::Error("the host has no room for a thread".to_owned()), &[]);
+        }
+        Ok(())
+    }
+}
+
+fn name_of(group: &Arc<ThreadGroup>) -> String {
+    let name = group.leader().map(|leader| leader.name()).unwrap_or_default();
+    let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
+    String::from_utf8_lossy(name).into_owned()
+}

@@ -1,0 +1,99 @@
+//! What the sentry watches on the host beside the container's streams: that the gofer and the stubs live, and the size of
+//! a terminal that is its own.
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Weak};
+
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use sync::{LockClass, Mutex, PollEvents, Wake};
+
+use super::container::Container;
+use super::notifier::Notifier;
+use super::report;
+use crate::sys;
+
+/// What is watched; it ends with this value.
+#[derive(Debug)]
+pub(super) struct Watch {
+    _gofer: Arc<Gofer>,
+    signals: Arc<Signals>,
+}
+
+/// Ends the sandbox when the gofer is gone.
+struct Gofer {
+    socket: OwnedFd,
+}
+
+impl Wake for Gofer {
+    fn wake(&self, events: PollEvents) {
+        if events.intersects(PollEvents::HUP | PollEvents::ERR | PollEvents::RDHUP) {
+            report::die("the gofer is gone");
+        }
+    }
+}
+
+/// What signals tell: that a stub ended, that a terminal has a new size.
+struct Signals {
+    signals: SignalFd,
+    container: Mutex<Weak<Container>>,
+}
+
+impl Wake for Signals {
+    fn wake(&self, _: PollEvents) {
+        while let Ok(Some(signal)) = self.signals.read_signal() {
+            let Some(container) = self.container.lock().upgrade() else { continue };
+            let platform = container.kernel.platform();
+            let number = signal.ssi_signo.cast_signed();
+            if number == platform::DEATH_SIGNAL {
+                // For a signal other than SIGCHLD, Linux takes the codes of a child's end for those of SIGPOLL, whose
+                // band lies where the process id does (`siginfo_layout`, kernel/signal.c).
+                platform.child_ended(signal.ssi_band.cast_signed(), number);
+            } else if number == libc::SIGCHLD {
+                platform.child_ended(signal.ssi_pid.cast_signed(), number);
+            } else if let Some(relay) = container.terminal(None) {
+                relay.follow_size();
+            }
+        }
+    }
+}
+
+/// What is watched.
+const SIGNALS: [i32; 3] = [platform::DEATH_SIGNAL, libc::SIGCHLD, libc::SIGWINCH];
+
+/// Blocks the signals that are watched; before the platform makes the first process, and the first thread is made.
+pub(super) fn block_signals() -> nix::Result<()> {
+    sys::no_stop_notices()?;
+    sys::signal_set(&SIGNALS).thread_block()
+}
+
+impl std::fmt::Debug for Signals {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Signals")
+    }
+}
+
+impl std::fmt::Debug for Gofer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Gofer")
+    }
+}
+
+impl Watch {
+    /// Watches the gofer's socket and the signals; before the filter.
+    pub(super) fn new(notifier: &Notifier, gofer: OwnedFd) -> nix::Result<Self> {
+        let gofer = Arc::new(Gofer { socket: gofer });
+        let wake: Arc<dyn Wake> = gofer.clone();
+        notifier.watch(gofer.socket.as_fd(), &wake)?;
+        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+        let signals = SignalFd::with_flags(&sys::signal_set(&SIGNALS), flags)?;
+        let container = Mutex::new(LockClass::Leaf, Weak::new());
+        let signals = Arc::new(Signals { signals, container });
+        let wake: Arc<dyn Wake> = signals.clone();
+        notifier.watch(signals.signals.as_fd(), &wake)?;
+        Ok(Self { _gofer: gofer, signals })
+    }
+
+    /// Tells whose stubs and terminal the signals are about.
+    pub(super) fn tell(&self, container: &Arc<Container>) {
+        *self.signals.container.lock() = Arc::downgrade(container);
+    }
+}

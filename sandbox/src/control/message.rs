@@ -1,0 +1,79 @@
+//! What is said over the control socket.
+use serde::{Deserialize, Serialize};
+
+use crate::spec::Process;
+
+/// A question to the sentry, or an order.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Request {
+    /// Build the container; only on the launcher's channel, once. Its descriptors are listed in [`BootArgs`].
+    Boot(Box<crate::boot::BootArgs>),
+    /// Let the first process run.
+    Start,
+    /// Send a signal.
+    Signal {
+        /// To this process of the container; to the first if missing.
+        pid: Option<i32>,
+        /// Its number.
+        signal: i32,
+        /// To every process.
+        all: bool,
+    },
+    /// Start another process. Three descriptors go with it: its streams; or one: its terminal.
+    Exec {
+        /// What to run.
+        process: Box<Process>,
+    },
+    /// Tell when a process has exited: [`Response::Exited`].
+    Wait {
+        /// This process; the first if missing.
+        pid: Option<i32>,
+    },
+    /// List the processes.
+    Processes,
+    /// A terminal has a new size.
+    Resize {
+        /// The process whose terminal it is; the first if missing.
+        pid: Option<i32>,
+        /// Rows.
+        rows: u16,
+        /// Columns.
+        columns: u16,
+    },
+}
+
+/// A process, as `runsc ps` shows it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ProcessInfo {
+    /// Its id in the container.
+    pub pid: i32,
+    /// Its parent's.
+    pub ppid: i32,
+    /// Its user.
+    pub uid: u32,
+    /// Its name.
+    pub name: String,
+}
+
+/// An answer of the sentry.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Response {
+    /// It is done.
+    Done,
+    /// It is not, and this is why.
+    Error(String),
+    /// A process runs.
+    Started {
+        /// Its id in the container.
+        pid: i32,
+    },
+    /// A process has exited.
+    Exited {
+        /// As a shell shows it: its code, or 128 and the signal.
+        code: i32,
+    },
+    /// The processes.
+    Processes(Vec<ProcessInfo>),
+}

@@ -1,0 +1,51 @@
+//! The gofer: serves host files to the sentry.
+mod connect;
+
+pub(crate) use connect::connect;
+
+use fs_9p::localfs::{Export, LocalFs};
+use fs_9p::server::{Limits, serve};
+use nix::fcntl::OFlag;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::stat::Mode;
+
+use crate::launch::{CHANNEL_FD, mount_point};
+use crate::{seccomp, sys};
+
+/// The program `runsc gofer`, which serves a tree for each letter of `access`: `w` if it may be written to. Returns its
+/// exit code.
+#[must_use]
+pub fn main(access: &str) -> i32 {
+    sys::bound_arenas();
+    match run(access) {
+        Ok(()) => 0,
+        Err(error) => {
+            // The report may be nowhere.
+            let _unheard = nix::unistd::write(std::io::stderr(), format!("gofer: {error}\n").as_bytes());
+            1
+        }
+    }
+}
+
+fn run(access: &str) -> std::io::Result<()> {
+    let socket = sys::take_fd(CHANNEL_FD)?;
+    let own_files = sys::take_fd(CHANNEL_FD + 1)?;
+    for fd in [&socket, &own_files] {
+        nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC))?;
+    }
+    nix::sys::prctl::set_name(c"runsc-gofer")?;
+    // Every file that the sentry knows of is a descriptor here.
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    let mut exports = Vec::new();
+    for (index, letter) in access.chars().enumerate() {
+        let flags = OFlag::O_PATH | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        let root = nix::fcntl::open(&mount_point(index), flags, Mode::empty())?;
+        exports.push(Export { name: index.to_string().into_bytes(), root, writable: letter == 'w' });
+    }
+    seccomp::install(&seccomp::gofer::rules(), false).map_err(std::io::Error::other)?;
+    let errno = |errno: abi::Errno| std::io::Error::from_raw_os_error(i32::from(errno.raw()));
+    let files = LocalFs::new(exports, own_files).map_err(errno)?;
+    // The sentry's death ends the connection; that it died by a fault in the talk makes no difference.
+    serve(socket, &files, Limits::default()).map_err(std::io::Error::other)
+}

@@ -1,0 +1,124 @@
+//! The gofer's process, up to the point where it executes its program.
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::OFlag;
+use nix::mount::MsFlags;
+
+use super::{CHANNEL_FD, HostTree, LaunchError, caps, host, root};
+use crate::sys;
+
+/// Its namespaces. It stays in the host's user namespace: host files have host owners.
+const NAMESPACES: i32 = libc::CLONE_NEWNS
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWUTS
+    | libc::CLONE_NEWNET
+    | libc::CLONE_NEWCGROUP;
+
+/// Where the gofer finds the tree with this index.
+pub(crate) fn mount_point(index: usize) -> PathBuf {
+    Path::new("/").join(index.to_string())
+}
+
+/// A gofer that is on its way.
+#[derive(Debug)]
+pub(super) struct Gofer {
+    pub(super) pid: i32,
+    failure: OwnedFd,
+}
+
+impl Gofer {
+    /// Waits until it executes its program.
+    pub(super) fn ready(&self) -> Result<(), LaunchError> {
+        let mut text = String::new();
+        let mut pipe = std::fs::File::from(self.failure.try_clone().map_err(host("dup"))?);
+        pipe.read_to_string(&mut text).map_err(host("read"))?;
+        if text.is_empty() { Ok(()) } else { Err(LaunchError::Gofer(text)) }
+    }
+}
+
+/// Starts it.
+pub(super) fn start(
+    program: &OwnedFd,
+    socket: OwnedFd,
+    report: BorrowedFd<'_>,
+    trees: &[HostTree],
+) -> Result<Gofer, LaunchError> {
+    let (failure, failed) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(|e| host("pipe")(e.into()))?;
+    if let Some(pid) = sys::fork_into(NAMESPACES).map_err(host("start the gofer"))? {
+        return Ok(Gofer { pid, failure });
+    }
+    let error = become_gofer(program, &socket, report, &failed, trees);
+    // Nobody is there to be told that this fails.
+    let _unheard = std::fs::File::from(failed).write_all(error.as_bytes());
+    sys::exit_now(1)
+}
+
+/// Prepares and executes; tells why it could not.
+fn become_gofer(
+    program: &OwnedFd,
+    socket: &OwnedFd,
+    report: BorrowedFd<'_>,
+    failed: &OwnedFd,
+    trees: &[HostTree],
+) -> String {
+    if let Err(error) = super::sentry::streams(report) {
+        return format!("gofer: {error}");
+    }
+    let own_files = match prepare(trees) {
+        Ok(own_files) => own_files,
+        Err(message) => return message,
+    };
+    let kept = [socket.as_fd(), own_files.as_fd(), program.as_fd(), failed.as_fd()];
+    if let Err(error) = sys::keep_only(&kept) {
+        return format!("gofer: {error}");
+    }
+    let access = trees.iter().map(|tree| if tree.readonly { 'r' } else { 'w' }).collect::<String>();
+    let (Ok(program), Ok(failed)) = (sys::take_fd(CHANNEL_FD + 2), sys::take_fd(CHANNEL_FD + 3)) else {
+        return "gofer: a descriptor is lost".to_owned();
+    };
+    for fd in [&program, &failed] {
+        // Known to be open; cannot fail.
+        let _set = nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC));
+    }
+    let error = sys::exec_fd(program.as_fd(), &["runsc", "gofer", &access], &[]);
+    let message = format!("gofer: exec: {error}");
+    let _unheard = std::fs::File::from(failed).write_all(message.as_bytes());
+    sys::exit_now(1)
+}
+
+/// Moves into the tree that is served; gives the process's own /proc/self/fd, which is in no tree.
+fn prepare(trees: &[HostTree]) -> Result<OwnedFd, String> {
+    let gofer = |error: io::Error| format!("gofer: {error}");
+    nix::unistd::setsid().map_err(|error| gofer(error.into()))?;
+    let mut clones = Vec::new();
+    for tree in trees {
+        let name = |error: io::Error| format!("{}: {error}", tree.source.display());
+        let clone = sys::clone_mounts(&tree.source, tree.recursive).map_err(name)?;
+        let readonly = if tree.readonly { libc::MOUNT_ATTR_RDONLY } else { 0 };
+        let attributes = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | readonly;
+        sys::restrict_mounts(clone.as_fd(), attributes).map_err(name)?;
+        clones.push((&tree.source, clone));
+    }
+    root::begin(MsFlags::empty()).map_err(gofer)?;
+    for (index, (source, clone)) in clones.iter().enumerate() {
+        let name = |error: io::Error| format!("{}: {error}", source.display());
+        let at = Path::new(root::WORKSHOP).join(index.to_string());
+        // The kind of what is mounted is looked at through the clone: the path may mean something else by now.
+        if nix::sys::stat::fstat(clone).is_ok_and(|s| s.st_mode & libc::S_IFMT == libc::S_IFDIR) {
+            std::fs::create_dir(&at).map_err(name)?;
+        } else {
+            std::fs::write(&at, "").map_err(name)?;
+        }
+        sys::attach_mounts(clone.as_fd(), &at).map_err(name)?;
+    }
+    root::drop_kernel_views(Path::new(root::WORKSHOP)).map_err(gofer)?;
+    let own_files = root::own_files().map_err(gofer)?;
+    root::enter().and_then(|()| root::freeze()).map_err(gofer)?;
+    nix::sys::stat::umask(nix::sys::stat::Mode::empty());
+    caps::keep_for_gofer().map_err(gofer)?;
+    nix::sys::prctl::set_no_new_privs().map_err(|error| gofer(error.into()))?;
+    Ok(own_files)
+}

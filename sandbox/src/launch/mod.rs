@@ -1,0 +1,164 @@
+//! Starts the processes of a sandbox: gofer and sentry, side by side, each by its own copy of this program.
+mod caps;
+mod gofer;
+mod program;
+mod root;
+mod sentry;
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+use crate::boot::BootArgs;
+use crate::control::{Channel, ChannelError, Request, Response};
+
+pub(crate) use caps::drop_all as drop_all_capabilities;
+pub(crate) use gofer::mount_point;
+pub(crate) use root::become_empty;
+
+/// The descriptor number at which either process finds its channel.
+pub(crate) const CHANNEL_FD: i32 = 3;
+
+/// A part of the host's file system that the gofer serves.
+#[derive(Clone, Debug)]
+pub struct HostTree {
+    /// Where it lies on the host.
+    pub source: PathBuf,
+    /// Whether what is mounted below it belongs to it.
+    pub recursive: bool,
+    /// Whether the gofer itself may not write to it.
+    pub readonly: bool,
+}
+
+/// What a sandbox is made of.
+#[derive(Debug)]
+pub struct LaunchArgs {
+    /// What the sentry is told.
+    pub boot: BootArgs,
+    /// What the gofer serves: the container's root first.
+    pub trees: Vec<HostTree>,
+    /// The socket that the sentry listens on.
+    pub listener: OwnedFd,
+    /// The file that the sentry records the exit status in.
+    pub exit_record: OwnedFd,
+    /// The container's standard streams, or its terminal alone.
+    pub streams: Vec<OwnedFd>,
+    /// Where the processes report what goes wrong with themselves.
+    pub report: OwnedFd,
+    /// Whether the terminal becomes the sentry's own, so that it hears of new sizes.
+    pub own_terminal: bool,
+}
+
+/// Why a sandbox did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum LaunchError {
+    /// A host call failed.
+    #[error("{what}: {source}")]
+    Host {
+        /// What was to be done.
+        what: &'static str,
+        /// What the host says.
+        #[source]
+        source: io::Error,
+    },
+    /// The gofer says why.
+    #[error("{0}")]
+    Gofer(String),
+    /// The sentry says why.
+    #[error("{0}")]
+    Sentry(String),
+    /// The sentry's process ended before it answered.
+    #[error("the sentry ended early: {0}")]
+    Died(String),
+    /// The talk with the sentry failed.
+    #[error(transparent)]
+    Channel(#[from] ChannelError),
+}
+
+fn host(what: &'static str) -> impl FnOnce(io::Error) -> LaunchError {
+    move |source| LaunchError::Host { what, source }
+}
+
+/// The processes of a sandbox that is ready. They outlive this value.
+#[derive(Debug)]
+pub struct Launched {
+    /// The sentry's process id. Its exit code will be the container's.
+    pub sentry: i32,
+    /// The gofer's.
+    pub gofer: i32,
+    /// The launcher's channel to the sentry.
+    pub channel: Channel,
+}
+
+/// Processes that are killed unless the launch succeeds.
+#[derive(Debug, Default)]
+struct Guard(Vec<i32>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        for pid in &self.0 {
+            let _gone_already = kill(Pid::from_raw(*pid), Signal::SIGKILL);
+        }
+        for pid in &self.0 {
+            let _reaped_already = waitpid(Pid::from_raw(*pid), None);
+        }
+    }
+}
+
+/// Starts a sandbox; on return the container is created, its first process waits for [`Request::Start`]. To be called
+/// by a process of one thread.
+///
+/// # Errors
+/// [`LaunchError`]; then no process is left.
+pub fn launch(args: LaunchArgs) -> Result<Launched, LaunchError> {
+    let program = program::of_this_process().map_err(host("open this program"))?;
+    let (channel, sentry_end) = Channel::pair().map_err(host("socketpair"))?;
+    let (gofer_socket, gofer_end) = packets().map_err(host("socketpair"))?;
+    let mut guard = Guard::default();
+    let gofer = gofer::start(&program, gofer_end, args.report.as_fd(), &args.trees)?;
+    guard.0.push(gofer.pid);
+    let sentry = sentry::start(&program, sentry_end, args.report.as_fd(), &args)?;
+    guard.0.push(sentry);
+    let told = tell(&channel, &args, gofer_socket.as_fd());
+    // A gofer that failed explains a sentry that failed.
+    gofer.ready()?;
+    told?;
+    match channel.receive::<Response>() {
+        Ok((Response::Done, _)) => {}
+        Ok((Response::Error(message), _)) => return Err(LaunchError::Sentry(message)),
+        Ok((other, _)) => return Err(LaunchError::Sentry(format!("answers {other:?}"))),
+        Err(ChannelError::Closed) => {
+            guard.0.retain(|pid| *pid != sentry);
+            return Err(LaunchError::Died(ending(sentry)));
+        }
+        Err(error) => return Err(error.into()),
+    }
+    guard.0.clear();
+    Ok(Launched { sentry, gofer: gofer.pid, channel })
+}
+
+/// The connection between sentry and gofer.
+fn packets() -> io::Result<(OwnedFd, OwnedFd)> {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+    Ok(socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?)
+}
+
+fn tell(channel: &Channel, args: &LaunchArgs, gofer: BorrowedFd<'_>) -> Result<(), ChannelError> {
+    let mut fds = vec![args.listener.as_fd(), args.exit_record.as_fd(), gofer];
+    fds.extend(args.streams.iter().map(AsFd::as_fd));
+    channel.send(&Request::Boot(Box::new(args.boot.clone())), &fds)
+}
+
+/// How a child that is ending ended.
+fn ending(pid: i32) -> String {
+    match waitpid(Pid::from_raw(pid), None) {
+        Ok(WaitStatus::Exited(_, code)) => format!("exit status {code}"),
+        Ok(WaitStatus::Signaled(_, signal, _)) => format!("killed by {signal}"),
+        Ok(other) => format!("{other:?}"),
+        Err(error) => error.to_string(),
+    }
+}

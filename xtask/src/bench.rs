@@ -1,0 +1,75 @@
+//! `cargo xtask bench --quick`: natively and in the sandbox in one run; a table, and target/bench/quick.json.
+
+use crate::bundle::{Bundle, Runtime};
+use crate::posture::Sleeper;
+use crate::{Options, build, proc, rootfs, run};
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+const LIMIT: Duration = Duration::from_secs(120);
+const STARTS: usize = 10;
+
+/// Measures and prints.
+///
+/// # Errors
+/// When something does not run.
+pub(crate) fn run(options: &Options) -> Result<bool> {
+    ensure!(options.has("--quick"), "only bench --quick exists");
+    proc::become_subreaper()?;
+    let guest = build::cargo_build("conformance", "bench_guest", true)?;
+    let runtime = Runtime::from_options(options)?;
+    let native = parse(&run::output(&mut Command::new(&guest), LIMIT)?)?;
+    let root = run::target("bench/rootfs")?;
+    for dir in ["proc", "dev", "tmp", "root", "sys"] {
+        std::fs::create_dir_all(root.join(dir))?;
+    }
+    std::fs::copy(&guest, root.join("bench_guest"))?;
+    let bundle = Bundle::scratch(&runtime, &root, &["/bench_guest"], false)?;
+    let sandbox = parse(&runtime.run(&bundle, LIMIT)?)?;
+    let mut rows: Vec<(String, f64, f64)> = Vec::new();
+    for (name, ns) in &native {
+        rows.push((format!("{name}, ns"), *ns, *sandbox.get(name).with_context(|| format!("no {name}"))?));
+    }
+    let debian = rootfs::ensure(false)?;
+    let bundle = Bundle::scratch(&runtime, &debian, &["/bin/true"], false)?;
+    let own = median_ms(|| run::output(&mut Command::new("/bin/true"), LIMIT))?;
+    rows.push(("start-up: /bin/true, ms".to_owned(), own, median_ms(|| runtime.run(&bundle, LIMIT))?));
+    let sleeper = Sleeper::start(&runtime)?;
+    let pss: f64 = sleeper.pids.iter().map(|pid| pss_kb(*pid)).sum();
+    rows.push(("idle memory (PSS), kB".to_owned(), 0.0, pss));
+    println!("{:<28} {:>14} {:>14} {:>8}", "", "native", "sandbox", "ratio");
+    for (name, native, sandbox) in &rows {
+        let ratio = if *native > 0.0 { format!("{:.1}", sandbox / native) } else { "-".to_owned() };
+        println!("{name:<28} {native:>14.1} {sandbox:>14.1} {ratio:>8}");
+    }
+    let rows: Vec<_> = rows.iter().map(|(n, a, b)| json!({"name": n, "native": a, "sandbox": b})).collect();
+    std::fs::write(run::target("bench")?.join("quick.json"), serde_json::to_string_pretty(&rows)?)?;
+    Ok(true)
+}
+
+fn parse(out: &run::Output) -> Result<BTreeMap<String, f64>> {
+    ensure!(out.code == 0, "bench_guest gives {}: {}", out.code, out.stderr.trim());
+    let pairs = out.stdout.lines().filter_map(|line| line.split_once(' '));
+    pairs.map(|(name, ns)| Ok((name.to_owned(), ns.trim().parse()?))).collect()
+}
+
+fn median_ms(mut once: impl FnMut() -> Result<run::Output>) -> Result<f64> {
+    let mut times = Vec::new();
+    for _ in 0..STARTS {
+        let start = Instant::now();
+        let out = once()?;
+        times.push(start.elapsed().as_secs_f64() * 1e3);
+        ensure!(out.code == 0, "exit status {}: {}", out.code, out.stderr.trim());
+    }
+    times.sort_by(f64::total_cmp);
+    times.get(STARTS / 2).copied().context("no run")
+}
+
+fn pss_kb(pid: proc::Pid) -> f64 {
+    let text = proc::read(pid, "smaps_rollup");
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
+    line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or(0.0)
+}

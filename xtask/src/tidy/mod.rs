@@ -1,0 +1,4 @@
+//! Tests over the workspace itself.
+
+mod layers;
+mod sources;
