@@ -137,7 +137,8 @@ impl Node {
 
     /// A number that tells it from others in its file system while it exists.
     pub(crate) fn ino(&self) -> u64 {
-        let task = |s: &Subject| 1 << 48 | u64::from(s.task.tid().cast_unsigned()) << 20 | u64::from(s.whole) << 19;
+        let task =
+            |s: &Subject| 1 << 48 | u64::from(s.task.tid().cast_unsigned()) << 20 | u64::from(s.whole) << 19;
         let at = |p: usize| (p as u64) & 0xffff_ffff_ffff;
         match self {
             Self::ProcRoot | Self::SysRoot => 1,
@@ -156,7 +157,9 @@ impl Node {
             Self::FdInfos(s) => task(s) + 3,
             Self::Namespaces(s) => task(s) + 4,
             Self::Net(s) => task(s) + 5,
-            Self::NetFile(s, name) => task(s) + 6 + NET.iter().position(|(n, _)| n == name).unwrap_or(0) as u64,
+            Self::NetFile(s, name) => {
+                task(s) + 6 + NET.iter().position(|(n, _)| n == name).unwrap_or(0) as u64
+            }
             Self::Fd(s, fd) => 1 << 49 | (task(s) ^ 1 << 48) | (u64::from(fd.cast_unsigned()) + 256),
             Self::FdInfo(s, fd) => 3 << 52 | task(s) | (u64::from(fd.cast_unsigned()) + 256),
             Self::Namespace(_, _, number) => *number,

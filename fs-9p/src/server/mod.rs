@@ -2,7 +2,7 @@
 //!
 //! [`serve`] serves one connection until its end. Over a `SOCK_SEQPACKET` socket each message is a packet, several threads
 //! receive and answer, and the extension is offered; over a stream socket one thread serves plain 9P2000.L or, when
-//! it is a unix socket, the extension too.
+//! it is a unix socket, the extension too. Where several threads serve, Tflush gets `EOPNOTSUPP`.
 
 mod backend;
 mod extension;

@@ -2,7 +2,7 @@
 
 use super::Limits;
 use super::backend::Backend;
-use super::flight::{Flight, Ticket};
+use super::flight::Flight;
 use super::session::{Scratch, Session};
 use crate::host::{Frame, Socket};
 use crate::proto::{CodecError, Rmessage, Tmessage};
@@ -105,9 +105,8 @@ impl<B: Backend> Server<'_, B> {
                     continue;
                 }
             };
-            let (ticket, flushes) = self.flight.start(tag).map_err(|_in_use| ServeError::Tag(tag))?;
-            self.answer_flushes(flushes, &mut out)?;
-            self.answer(ticket, &request, &mut out)?;
+            self.flight.start(tag).map_err(|_in_use| ServeError::Tag(tag))?;
+            self.answer(tag, &request, &mut out)?;
         }
     }
 
@@ -136,16 +135,12 @@ impl<B: Backend> Server<'_, B> {
         self.send(u16::from_le_bytes(*tag), &reply, out, &[])
     }
 
-    fn answer(&self, ticket: Ticket, request: &Tmessage<'_>, out: &mut Vec<u8>) -> Result<(), ServeError> {
-        let tag = ticket.tag;
-        if let Tmessage::Tflush { oldtag } = *request {
-            if self.flight.flush(oldtag, tag) {
-                self.answer_flushes(vec![tag], out)?;
-            }
-            return Ok(());
-        }
+    fn answer(&self, tag: u16, request: &Tmessage<'_>, out: &mut Vec<u8>) -> Result<(), ServeError> {
         let mut scratch = Scratch::default();
-        let reply = self.session.handle(request, &mut scratch);
+        let reply = match *request {
+            Tmessage::Tflush { .. } => self.flush(),
+            _ => self.session.handle(request, &mut scratch),
+        };
         let reply = reply.unwrap_or_else(|errno| Rmessage::Rlerror { errno: u32::from(errno.raw()) });
         out.clear();
         let fits = reply.encode(tag, out).is_ok()
@@ -153,21 +148,22 @@ impl<B: Backend> Server<'_, B> {
         let donated = scratch.donated.as_ref().filter(|_| fits);
         let fd = donated.and_then(|handle| self.session.backend.donate(handle));
         let fds: Vec<RawFd> = fd.iter().map(AsRawFd::as_raw_fd).collect();
-        self.flight.replying(ticket);
+        self.flight.finish(tag);
         if fits {
-            self.socket.send(out, &fds).map_err(ServeError::Socket)?;
+            self.socket.send(out, &fds).map_err(ServeError::Socket)
         } else {
-            self.send(tag, &Rmessage::Rlerror { errno: u32::from(Errno::EMSGSIZE.raw()) }, out, &[])?;
+            self.send(tag, &Rmessage::Rlerror { errno: u32::from(Errno::EMSGSIZE.raw()) }, out, &[])
         }
-        self.answer_flushes(self.flight.finish(ticket), out)
     }
 
-    fn answer_flushes(&self, mut flushes: Vec<u16>, out: &mut Vec<u8>) -> Result<(), ServeError> {
-        while let Some(tag) = flushes.pop() {
-            flushes.extend(self.flight.finish_flush(tag));
-            self.send(tag, &Rmessage::Rflush {}, out, &[])?;
+    /// flush(5). One thread has answered every earlier request when it reads the next, so there is nothing left to wait
+    /// for. Several do not know in which order they took two messages from the socket, and an Rflush that overtakes the
+    /// reply to what it flushes would give that reply to the next request with the tag.
+    fn flush(&self) -> Result<Rmessage<'static>, Errno> {
+        if self.limits.threads > 1 && self.socket.packets() {
+            return Err(Errno::EOPNOTSUPP);
         }
-        Ok(())
+        Ok(Rmessage::Rflush {})
     }
 
     fn send(

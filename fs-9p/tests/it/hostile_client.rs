@@ -238,9 +238,9 @@ fn descriptors_that_a_client_sends_are_not_kept() {
 }
 
 #[test]
-fn flushes_are_answered() {
+fn flushes_are_answered_behind_what_they_flush() {
     let dir = Scratch::new();
-    let raw = Raw::attached(&dir, Limits::default());
+    let raw = Raw::attached(&dir, Limits { threads: 1, ..Limits::default() });
     let send = |tag, message: Tmessage<'_>| {
         let mut out = Vec::new();
         message.encode(tag, &mut out).unwrap();
@@ -250,18 +250,25 @@ fn flushes_are_answered() {
         send(round * 3, Tmessage::Tgetattr { fid: 0, mask: 0 });
         send(round * 3 + 1, Tmessage::Tflush { oldtag: round * 3 });
         send(round * 3 + 2, Tmessage::Tflush { oldtag: round * 3 + 1 });
-        let mut order = Vec::new();
-        for _ in 0..3 {
+        for place in 0..3 {
             let bytes = raw.receive();
             let (tag, message) = Rmessage::decode(&bytes).unwrap();
-            assert_eq!(matches!(message, Rmessage::Rgetattr { .. }), tag % 3 == 0);
-            order.push(tag - round * 3);
+            assert_eq!(tag, round * 3 + place);
+            assert_eq!(matches!(message, Rmessage::Rgetattr { .. }), place == 0);
+            assert_eq!(matches!(message, Rmessage::Rflush {}), place != 0);
         }
-        let place = |tag| order.iter().position(|t| *t == tag).unwrap();
-        assert!(place(0) < place(1), "{order:?}: a request is answered before its flush");
     }
     send(NOTAG, Tmessage::Tflush { oldtag: NOTAG });
     assert!(matches!(Rmessage::decode(&raw.receive()), Ok((NOTAG, Rmessage::Rflush {}))));
+    assert_eq!(raw.end(), Ok(()));
+}
+
+#[test]
+fn several_threads_offer_no_flush() {
+    let dir = Scratch::new();
+    let raw = Raw::attached(&dir, Limits { threads: 2, ..Limits::default() });
+    assert_eq!(raw.error(&Tmessage::Tflush { oldtag: 7 }), Some(Errno::EOPNOTSUPP));
+    raw.ok(&Tmessage::Tgetattr { fid: 0, mask: 0 });
     assert_eq!(raw.end(), Ok(()));
 }
 

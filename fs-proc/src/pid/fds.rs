@@ -47,7 +47,8 @@ pub(crate) fn fdinfo(task: &Task, fd: i32) -> Result<Vec<u8>, Errno> {
     let ino = description.path().inode().and_then(|i| i.metadata()).map_or(0, |m| m.ino);
     let mount = description.path().mount.id();
     let position = description.position();
-    let mut out = format!("pos:\t{position}\nflags:\t0{flags:o}\nmnt_id:\t{mount}\nino:\t{ino}\n").into_bytes();
+    let mut out =
+        format!("pos:\t{position}\nflags:\t0{flags:o}\nmnt_id:\t{mount}\nino:\t{ino}\n").into_bytes();
     out.extend(description.ops().fdinfo());
     Ok(out)
 }

@@ -182,8 +182,7 @@ pub(super) fn limits(group: &ThreadGroup) -> Vec<u8> {
 
 /// `io`: not counted yet, hence zeros as for a process that did none.
 pub(super) fn io(_: &Task) -> Vec<u8> {
-    let names =
-        ["rchar", "wchar", "syscr", "syscw", "read_bytes", "write_bytes", "cancelled_write_bytes"];
+    let names = ["rchar", "wchar", "syscr", "syscw", "read_bytes", "write_bytes", "cancelled_write_bytes"];
     names.iter().flat_map(|n| format!("{n}: 0\n").into_bytes()).collect()
 }
 
@@ -208,8 +207,7 @@ mod tests {
         };
         let mut out = Vec::new();
         maps_line(&vma, &mut out);
-        let expected =
-            format!("{:<73}/bin/a b\\012c\n", "555555554000-555555558000 r-xp 00004000 fe:00 42 ");
+        let expected = format!("{:<73}/bin/a b\\012c\n", "555555554000-555555558000 r-xp 00004000 fe:00 42 ");
         assert_eq!(String::from_utf8_lossy(&out), expected);
     }
 }

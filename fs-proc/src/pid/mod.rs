@@ -21,7 +21,10 @@ pub(crate) enum Kind {
     /// A file whose contents are made when it is read. The flag tells the whole process from one thread.
     File(fn(&Arc<Task>, bool) -> Result<Vec<u8>, Errno>),
     /// The same, and what is written to it.
-    Writable(fn(&Arc<Task>, bool) -> Result<Vec<u8>, Errno>, fn(&OpCx<'_>, &Arc<Task>, &[u8]) -> Result<(), Errno>),
+    Writable(
+        fn(&Arc<Task>, bool) -> Result<Vec<u8>, Errno>,
+        fn(&OpCx<'_>, &Arc<Task>, &[u8]) -> Result<(), Errno>,
+    ),
     /// A link to a place.
     Link(fn(&Arc<Task>) -> Result<Path, Errno>),
     /// `mem`.
@@ -70,7 +73,11 @@ pub(crate) static ENTRIES: &[Entry] = &[
     entry("mounts", 0o444, Kind::File(|t, _| mounts::mounts(t))),
     entry("mountstats", 0o400, Kind::File(|t, _| mounts::mountstats(t))),
     entry("ns", 0o511, Kind::Namespaces),
-    entry("oom_adj", 0o644, Kind::File(|t, _| Ok(format!("{}\n", t.group().oom_score_adj() * 15 / 1000).into()))),
+    entry(
+        "oom_adj",
+        0o644,
+        Kind::File(|t, _| Ok(format!("{}\n", t.group().oom_score_adj() * 15 / 1000).into())),
+    ),
     entry("oom_score", 0o444, Kind::File(|t, _| Ok(format!("{}\n", oom_score(t)).into()))),
     entry("oom_score_adj", 0o644, Kind::Writable(oom_score_adj, set_oom_score_adj)),
     entry("personality", 0o400, Kind::File(|t, _| Ok(format!("{:08x}\n", t.group().personality()).into()))),
@@ -84,7 +91,11 @@ pub(crate) static ENTRIES: &[Entry] = &[
     entry("statm", 0o444, Kind::File(|t, _| Ok(stat::statm(t)))),
     entry("status", 0o444, Kind::File(|t, _| Ok(stat::status(t)))),
     entry("task", 0o555, Kind::Threads),
-    entry("timerslack_ns", 0o666, Kind::File(|t, _| Ok(format!("{}\n", t.scheduling().timer_slack_ns).into()))),
+    entry(
+        "timerslack_ns",
+        0o666,
+        Kind::File(|t, _| Ok(format!("{}\n", t.scheduling().timer_slack_ns).into())),
+    ),
     entry("uid_map", 0o644, Kind::File(|_, _| Ok(IDENTITY_MAP.to_vec()))),
     entry("wchan", 0o444, Kind::File(|_, _| Ok(b"0".to_vec()))),
 ];

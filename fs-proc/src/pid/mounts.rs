@@ -70,8 +70,7 @@ fn root_in_file_system(mount: &Arc<Mount>) -> Vec<u8> {
         names.push(name);
         at = parent;
     }
-    let mut out: Vec<u8> =
-        names.iter().rev().flat_map(|n| [b"/".as_slice(), n.as_ref()].concat()).collect();
+    let mut out: Vec<u8> = names.iter().rev().flat_map(|n| [b"/".as_slice(), n.as_ref()].concat()).collect();
     if out.is_empty() {
         out.push(b'/');
     }
@@ -89,8 +88,13 @@ pub(super) fn mounts(task: &Task) -> Result<Vec<u8>, Errno> {
             options.push(b',');
             options.extend(more);
         }
-        let fields =
-            [&escaped(mount.source())[..], &escaped(&place), fs.name().as_bytes(), &escaped(&options), b"0 0"];
+        let fields = [
+            &escaped(mount.source())[..],
+            &escaped(&place),
+            fs.name().as_bytes(),
+            &escaped(&options),
+            b"0 0",
+        ];
         out.extend(fields.join(&b' '));
         out.push(b'\n');
     }

@@ -63,7 +63,8 @@ pub(crate) fn stat(kernel: &Kernel) -> Vec<u8> {
     }
     let boot = kernel.boot_time_realtime_ns() / NS;
     let _ = writeln!(out, "intr 0\nctxt 0\nbtime {boot}\nprocesses {}", kernel.last_pid());
-    let _ = writeln!(out, "procs_running {}\nprocs_blocked 0\nsoftirq 0 0 0 0 0 0 0 0 0 0 0", running(kernel));
+    let _ =
+        writeln!(out, "procs_running {}\nprocs_blocked 0\nsoftirq 0 0 0 0 0 0 0 0 0 0 0", running(kernel));
     out.into_bytes()
 }
 
@@ -124,7 +125,8 @@ pub(crate) fn vmstat(kernel: &Kernel) -> Vec<u8> {
     let file = kernel.memory_file();
     let (total, used) = (file.total() / 4096, file.usage_bytes() / 4096);
     let free = total.saturating_sub(used);
-    format!("nr_free_pages {free}\nnr_anon_pages {used}\npgpgin 0\npgpgout 0\npswpin 0\npswpout 0\n").into_bytes()
+    format!("nr_free_pages {free}\nnr_anon_pages {used}\npgpgin 0\npgpgout 0\npswpin 0\npswpout 0\n")
+        .into_bytes()
 }
 
 /// `version`.
@@ -140,7 +142,8 @@ pub(crate) fn filesystems() -> Vec<u8> {
 
 /// `devices`: the character devices there are.
 pub(crate) fn devices() -> Vec<u8> {
-    b"Character devices:\n  1 mem\n  5 /dev/tty\n  5 /dev/console\n  5 /dev/ptmx\n136 pts\n\nBlock devices:\n".to_vec()
+    b"Character devices:\n  1 mem\n  5 /dev/tty\n  5 /dev/console\n  5 /dev/ptmx\n136 pts\n\nBlock devices:\n"
+        .to_vec()
 }
 
 /// `cgroups`: none.

@@ -21,7 +21,8 @@ fn uuid(kernel: &Kernel) -> Vec<u8> {
 
 /// A number of the sandbox that stays: from the time of its start.
 fn boot_id(kernel: &Kernel) -> Vec<u8> {
-    let n = u128::from(kernel.boot_time_realtime_ns()).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+    let n =
+        u128::from(kernel.boot_time_realtime_ns()).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
     let hex = format!("{n:032x}");
     let parts = [0..8, 8..12, 12..16, 16..20, 20..32].map(|r| hex.get(r).unwrap_or_default().to_owned());
     line(parts.join("-"))
@@ -134,7 +135,22 @@ static VM: &[(&str, Static)] = &[
 
 /// `/proc/sysvipc`: there are no such objects yet.
 pub(super) static SYSVIPC: &[(&str, Static)] = &[
-    ("msg", Static::Text("       key      msqid perms      cbytes       qnum lspid lrpid   uid   gid  cuid  cgid      stime      rtime      ctime\n")),
-    ("sem", Static::Text("       key      semid perms      nsems   uid   gid  cuid  cgid      otime      ctime\n")),
-    ("shm", Static::Text("       key      shmid perms                  size  cpid  lpid nattch   uid   gid  cuid  cgid      atime      dtime      ctime                   rss                  swap\n")),
+    (
+        "msg",
+        Static::Text(
+            "       key      msqid perms      cbytes       qnum lspid lrpid   uid   gid  cuid  cgid      stime      rtime      ctime\n",
+        ),
+    ),
+    (
+        "sem",
+        Static::Text(
+            "       key      semid perms      nsems   uid   gid  cuid  cgid      otime      ctime\n",
+        ),
+    ),
+    (
+        "shm",
+        Static::Text(
+            "       key      shmid perms                  size  cpid  lpid nattch   uid   gid  cuid  cgid      atime      dtime      ctime                   rss                  swap\n",
+        ),
+    ),
 ];

@@ -40,11 +40,8 @@ static CPU: &[(&str, Static)] = &[
     ("present", Static::File(cpus)),
 ];
 
-static NODE: &[(&str, Static)] = &[
-    ("node0", Static::Dir(NODE0)),
-    ("online", Static::Text("0\n")),
-    ("possible", Static::Text("0\n")),
-];
+static NODE: &[(&str, Static)] =
+    &[("node0", Static::Dir(NODE0)), ("online", Static::Text("0\n")), ("possible", Static::Text("0\n"))];
 static NODE0: &[(&str, Static)] = &[("cpulist", Static::File(cpus))];
 
 static KERNEL: &[(&str, Static)] = &[("mm", Static::Dir(MM))];

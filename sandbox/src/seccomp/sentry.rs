@@ -42,14 +42,12 @@ const THREADS: &[Rule] = &[
     Rule::with(libc::SYS_prctl, "names of threads", &[(0, Is::Equal(libc::PR_SET_NAME.cast_unsigned()))]),
     Rule::with(libc::SYS_prctl, "names of memory", &[(0, Is::Equal(PR_SET_VMA))]),
     Rule::any(libc::SYS_clock_gettime, "where the vDSO cannot tell"),
-    Rule::any(libc::SYS_clock_nanosleep, "timers"),
     Rule::any(libc::SYS_getrandom, "the guest's random numbers, hash tables"),
 ];
 
 const FILES: &[Rule] = &[
     Rule::any(libc::SYS_write, "streams, donated files, the report"),
-    Rule::any(libc::SYS_readv, "streams and donated files"),
-    Rule::any(libc::SYS_writev, "streams and donated files"),
+    Rule::any(libc::SYS_writev, "the C library's last words"),
     Rule::any(libc::SYS_preadv2, "streams, without waiting"),
     Rule::any(libc::SYS_pwritev2, "streams, without waiting"),
     Rule::any(libc::SYS_pread64, "donated files"),
