@@ -1,6 +1,6 @@
 //! What a back end's operations cost here: prints the median of several batches, in nanoseconds.
 #![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a program for people to run")]
-#[path = "../tests/common/mod.rs"]
+#[path = "../tests/suite/common.rs"]
 mod common;
 
 use common::{CODE, DATA, Memory, NOTHING, PAGE, start};

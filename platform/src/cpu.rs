@@ -4,13 +4,14 @@
 //! A pair moves when another pair was just seen on its CPU while some CPU saw none for a while. For the load of the rest of
 //! the machine the host's scheduler is asked: for one switch whenever the pair has been bound for long, and as long as the
 //! guest runs without a trap to speak of. Nothing ticks.
-use core::arch::x86_64::_rdtsc;
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
 use nix::unistd::Pid;
+
+use crate::sys::ticks;
 
 /// The ticks of the time stamp counter, some milliseconds to ten of them, after which a place is reconsidered.
 const BOUND_TICKS: u64 = 1 << 25;
@@ -71,6 +72,13 @@ impl Cpus {
         let load = |number| Load { number, ..Load::default() };
         let loads: Vec<Load> = (0..CpuSet::count()).filter(member).map(load).collect();
         Self((loads.len() > 1).then(|| Arc::new(Machine { all, loads })))
+    }
+}
+
+impl Cpus {
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.0.as_ref().map_or(1, |machine| machine.loads.len())
     }
 }
 
@@ -165,16 +173,30 @@ impl Placement {
         }
     }
 
+    /// Puts the guest thread on another CPU than the calling thread's, which stays where it is. Tells whether it could.
+    pub(crate) fn part(&self) -> bool {
+        let (Some(machine), Ok(cpu)) = (&self.cpus.0, sched_getcpu()) else { return false };
+        let mut others = machine.all;
+        if others.unset(cpu).is_err() || sched_setaffinity(Pid::from_raw(self.tid), &others).is_err() {
+            return false;
+        }
+        bind(0, cpu);
+        BOUND.set(Some((cpu, ticks())));
+        true
+    }
+
+    /// Puts both on one CPU.
+    pub(crate) fn join(&self) {
+        if let Some(machine) = &self.cpus.0 {
+            self.bind_near(machine, ticks());
+        }
+    }
+
     fn bind_both(&self, cpu: usize, now: u64) {
         bind(self.tid, cpu);
         bind(0, cpu);
         BOUND.set(Some((cpu, now)));
     }
-}
-
-fn ticks() -> u64 {
-    // SAFETY: every x86-64 processor has the instruction, which touches nothing but two registers.
-    unsafe { _rdtsc() }
 }
 
 /// The CPU that this thread is bound to.

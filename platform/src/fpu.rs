@@ -1,5 +1,5 @@
 //! The FPU state of a new program.
-use core::arch::x86_64::__cpuid_count;
+use core::arch::x86_64::{__cpuid_count, _xgetbv};
 use std::sync::OnceLock;
 
 use crate::FpuState;
@@ -37,4 +37,45 @@ fn protection_keys() -> Option<usize> {
         return None;
     }
     Some(__cpuid_count(0xd, 9).ebx as usize).filter(|offset| *offset >= 576)
+}
+
+/// Tells whether the processor takes a state: one of the right size, in the standard format, with nothing in it that is
+/// not enabled, and no reserved bit set in MXCSR or the header (Intel SDM volume 1, section 13.8).
+pub(crate) fn is_loadable(state: &[u8]) -> bool {
+    let word =
+        |at: usize| state.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).map(u64::from_le_bytes);
+    let (Some(mxcsr), Some(present)) = (word(24), word(512)) else { return false };
+    let reserved = (520..576).step_by(8).any(|at| word(at) != Some(0));
+    state.len() >= size()
+        && mxcsr & 0xffff_ffff & !mxcsr_mask() == 0
+        && present & !enabled() == 0
+        && !reserved
+}
+
+/// XCR0: the states that the kernel enabled.
+fn enabled() -> u64 {
+    #[target_feature(enable = "xsave")]
+    fn read() -> u64 {
+        // SAFETY: XCR0 exists wherever the instruction does.
+        unsafe { _xgetbv(0) }
+    }
+    // SAFETY: no back end starts on a processor without XSAVE.
+    unsafe { read() }
+}
+
+/// The bits that MXCSR may have, from an image of this thread's own state.
+fn mxcsr_mask() -> u64 {
+    #[repr(align(16))]
+    struct Area([u8; 512]);
+    static MASK: OnceLock<u64> = OnceLock::new();
+    *MASK.get_or_init(|| {
+        let mut area = Area([0; 512]);
+        // SAFETY: FXSAVE writes 512 bytes to an aligned place.
+        unsafe { core::arch::x86_64::_fxsave64(area.0.as_mut_ptr()) };
+        let [.., a, b, c, d] = *area.0.first_chunk::<32>().unwrap_or(&[0; 32]);
+        match u32::from_le_bytes([a, b, c, d]) {
+            0 => 0xffbf,
+            mask => mask.into(),
+        }
+    })
 }

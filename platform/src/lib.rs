@@ -9,9 +9,12 @@ mod cpu;
 mod fpu;
 mod host;
 pub mod ptrace;
+mod registers;
 mod stub;
 mod sys;
+pub mod systrap;
 mod traits;
+mod vsyscall;
 
 pub use host::{HostAuxv, host_auxv};
 pub use stub::template::DEATH_SIGNAL;

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::ptr;
+use std::time::Duration;
 
 use crate::PlatformError;
 
@@ -79,6 +80,18 @@ pub(crate) fn futex_wake(word: &std::sync::atomic::AtomicU32) {
     let _ = unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, 1) };
 }
 
+/// futex(2) `FUTEX_WAIT` on a word that processes share, for as long as it has this value; at most for `timeout`. That it
+/// returned means nothing.
+pub(crate) fn futex_wait(word: &std::sync::atomic::AtomicU32, value: u32, timeout: Option<Duration>) {
+    let timeout = timeout.map(|timeout| libc::timespec {
+        tv_sec: timeout.as_secs().cast_signed(),
+        tv_nsec: timeout.subsec_nanos().into(),
+    });
+    let timeout = timeout.as_ref().map_or(ptr::null(), ptr::from_ref);
+    // SAFETY: the word and the time are valid memory, which the call only reads.
+    let _ = unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT, value, timeout) };
+}
+
 /// wait4(2) for one child or tracee of any kind; `None` if `WNOHANG` found nothing.
 pub(crate) fn wait(pid: i32, options: i32) -> Result<Option<i32>, PlatformError> {
     loop {
@@ -98,6 +111,14 @@ pub(crate) fn wait(pid: i32, options: i32) -> Result<Option<i32>, PlatformError>
 pub(crate) fn errno_of(error: &PlatformError) -> i32 {
     match error {
         PlatformError::Host { source, .. } => source.raw_os_error().unwrap_or(0),
-        PlatformError::StubDied { .. } | PlatformError::Unavailable { .. } => 0,
+        PlatformError::StubDied { .. }
+        | PlatformError::StubBroken { .. }
+        | PlatformError::Unavailable { .. } => 0,
     }
+}
+
+/// The time stamp counter.
+pub(crate) fn ticks() -> u64 {
+    // SAFETY: every x86-64 processor has the instruction, which touches nothing but two registers.
+    unsafe { core::arch::x86_64::_rdtsc() }
 }

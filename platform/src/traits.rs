@@ -105,6 +105,12 @@ pub enum PlatformError {
         /// What was seen.
         what: &'static str,
     },
+    /// A guest thread did what the code of its stub cannot do by itself, or does not answer: its process cannot go on.
+    #[error("a guest thread of the stub process {pid} broke the stub's own code or memory")]
+    StubBroken {
+        /// Its host process id in the sentry's PID namespace.
+        pid: i32,
+    },
     /// The back end cannot work on this machine.
     #[error("platform {platform} is not available here: {why}")]
     Unavailable {
@@ -127,6 +133,9 @@ pub type StubDeathHook = Box<dyn Fn(&PlatformError) + Send + Sync>;
 pub trait Platform: Send + Sync + Debug {
     /// The name `--platform` takes.
     fn name(&self) -> &'static str;
+
+    /// The host calls that the back end makes once it is started, for the filter of the process, with the reason of each.
+    fn host_calls(&self) -> &'static [(i64, &'static str)];
 
     /// The addresses a guest may map, page-aligned; the back end keeps the rest.
     fn user_range(&self) -> Range<u64>;

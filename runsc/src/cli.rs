@@ -63,7 +63,7 @@ pub(crate) struct Global {
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub(crate) strace_syscalls: Vec<String>,
     /// What runs the container's code
-    #[arg(long, value_name = "NAME", default_value = "ptrace")]
+    #[arg(long, value_name = "NAME", default_value = "systrap")]
     pub(crate) platform: String,
     /// Network of the container
     #[arg(long, value_enum, default_value_t)]

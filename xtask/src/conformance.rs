@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// Cases run where none is named.
-pub(crate) const PLATFORMS: [&str; 1] = ["ptrace"];
+pub(crate) const PLATFORMS: [&str; 2] = ["systrap", "ptrace"];
 
 /// What all cases together may take on one platform.
 const PLATFORM_TIME: Duration = Duration::from_secs(240);

@@ -7,10 +7,10 @@ use abi::Registers;
 
 use super::calls::{Tracee, is_gone};
 use super::decode;
-use super::registers;
 use super::space::PtraceSpace;
 use super::stop::{self, INTERRUPT, Stop};
 use crate::cpu::Placement;
+use crate::registers;
 use crate::stub::{blob, layout};
 use crate::{Context, FaultAccess, FpuState, Interrupt, PlatformError, Trap, fpu, sys};
 

@@ -7,7 +7,6 @@
 mod calls;
 mod context;
 mod decode;
-mod registers;
 mod space;
 mod stop;
 
@@ -16,9 +15,9 @@ use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use crate::cpu::Cpus;
-use crate::stub::layout;
 use crate::stub::lock::Mutex;
 use crate::stub::template::Template;
+use crate::stub::{Flavor, layout};
 use crate::{AddressSpace, FpuState, Platform, PlatformError, StubDeathHook};
 
 /// The host calls that the back end makes after [`Ptrace::new`], for the filter of the process, with the reason of each.
@@ -81,7 +80,7 @@ impl Ptrace {
         if crate::fpu::size() > crate::stub::blob::FPU_ROOM {
             return Err(unavailable("the processor has more FPU state than is known of"));
         }
-        let template = Template::new()?;
+        let template = Template::new(Flavor::Traced)?;
         let cpus = Cpus::allowed();
         Ok(Arc::new(Self(Arc::new(Shared {
             template,
@@ -95,6 +94,10 @@ impl Ptrace {
 impl Platform for Ptrace {
     fn name(&self) -> &'static str {
         "ptrace"
+    }
+
+    fn host_calls(&self) -> &'static [(i64, &'static str)] {
+        HOST_CALLS
     }
 
     fn user_range(&self) -> Range<u64> {
@@ -126,7 +129,7 @@ impl Platform for Ptrace {
     }
 
     fn new_address_space(&self) -> Result<Arc<dyn AddressSpace>, PlatformError> {
-        let stub = self.0.notice(self.0.template.fork())?;
+        let (stub, _) = self.0.notice(self.0.template.fork())?;
         Ok(Arc::new(space::PtraceSpace::new(Arc::clone(&self.0), stub)))
     }
 }

@@ -2,15 +2,13 @@
 use abi::{Registers, Signal};
 
 use super::calls::{SignalInfo, Tracee};
-use crate::{FaultAccess, PlatformError, Trap};
+use crate::{FaultAccess, PlatformError, Trap, vsyscall};
 
 /// The signal by which a guest thread is interrupted: one that does nothing to a thread that nobody traces.
 pub(super) const INTERRUPT: i32 = libc::SIGURG;
 /// `si_code` of signals that the kernel made without saying more.
 const SI_KERNEL: i32 = 0x80;
 const SYSTEM_CALL_STOP: i32 = libc::SIGTRAP | 0x80;
-/// The host's page of three old system calls, `VSYSCALL_ADDR`.
-const VSYSCALL: u64 = 0xffff_ffff_ff60_0000;
 /// `si_code` of a signal that a seccomp filter sent.
 const SYS_SECCOMP: i32 = 1;
 const USER_CS: u64 = 0x33;
@@ -57,10 +55,7 @@ pub(super) fn system_call(tracee: Tracee, regs: &mut Registers) -> Result<Trap, 
 /// A call of the host's vsyscall page, which the stubs' filter makes a signal: the system call that the page stands for.
 /// The host has returned from the page already.
 pub(super) fn vsyscall(info: SignalInfo, regs: &mut Registers) -> Option<Trap> {
-    const CALLS: [i64; 3] = [libc::SYS_gettimeofday, libc::SYS_time, libc::SYS_getcpu];
-    let place = info.addr.checked_sub(VSYSCALL).filter(|_| info.code == SYS_SECCOMP)?;
-    let call = CALLS.get(usize::try_from(place / 1024).ok()?)?;
-    regs.orig_rax = call.cast_unsigned();
+    regs.orig_rax = vsyscall::call(info.addr).filter(|_| info.code == SYS_SECCOMP)?;
     Some(Trap::Syscall)
 }
 
@@ -86,6 +81,8 @@ pub(super) fn signal(signal: i32, info: SignalInfo, regs: &Registers) -> Option<
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const VSYSCALL: u64 = 0xffff_ffff_ff60_0000;
 
     #[test]
     fn statuses() {

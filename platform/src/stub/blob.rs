@@ -4,12 +4,15 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::slice;
 
-use super::filter;
 use super::layout::CODE;
+use super::{Flavor, filter};
 use crate::PlatformError;
+use crate::systrap::code as thread;
 
 /// The size of the region.
-pub(crate) const SIZE: u64 = 0x8000;
+pub(crate) const SIZE: u64 = 0x9000;
+/// Offset of the page that the regions of trapping guest threads start with.
+pub(crate) const THREAD_PAGE: u64 = 0x8000;
 /// Offset of an all-ones signal set.
 pub(crate) const ALL_SIGNALS: u64 = 0x3008;
 /// Offset of the `struct sock_fprog` of the stubs' filter.
@@ -38,6 +41,8 @@ pub(crate) const KIND_CALL: u64 = 0;
 pub(crate) const KIND_THREAD: u64 = 1;
 /// clone(2) of a process that becomes a mapper: `rdx` the control file, `r8` its eventfd, `r9` its page's offset.
 pub(crate) const KIND_PROCESS: u64 = 2;
+/// clone(2) of a thread that starts at `r8`, with its region in `r9`; answered by its id.
+pub(crate) const KIND_TRAPPING_THREAD: u64 = 4;
 /// A jump to another copy of the code at `rax`, with the request page now at `rdi`.
 pub(crate) const KIND_JUMP: u64 = 3;
 
@@ -93,10 +98,15 @@ sentrybox_stub_resume:
     jnz .Lreport
     cmp ebp, {process}
     je .Lprocess
+    cmp ebp, {trapping}
+    je .Ltrapping
 .Lpark:
     mov eax, {pause}
     syscall
     jmp .Lpark
+
+.Ltrapping:
+    jmp r8
 
 .Lprocess:
     mov r14, r8
@@ -167,6 +177,7 @@ sentrybox_stub_end:
     digits = const DIGITS,
     jump = const KIND_JUMP,
     process = const KIND_PROCESS,
+    trapping = const KIND_TRAPPING_THREAD,
     futex = const libc::SYS_futex,
     pause = const libc::SYS_pause,
     mmap = const libc::SYS_mmap,
@@ -199,9 +210,9 @@ pub(crate) fn exit_offset() -> u64 {
 ///
 /// # Errors
 /// Those of memfd_create(2), pwrite(2) and of sealing it against every change.
-pub(crate) fn create() -> Result<File, PlatformError> {
+pub(crate) fn create(flavor: Flavor) -> Result<File, PlatformError> {
     let file = crate::sys::memfd(c"stub code", libc::MFD_ALLOW_SEALING)?;
-    let image = image();
+    let image = image(flavor);
     file.write_all_at(&image, 0).map_err(|source| PlatformError::Host { call: "pwrite", source })?;
     let seals = libc::F_SEAL_SEAL | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_WRITE;
     // SAFETY: fcntl with F_ADD_SEALS takes a flag word and touches no memory.
@@ -210,7 +221,7 @@ pub(crate) fn create() -> Result<File, PlatformError> {
     Ok(file)
 }
 
-fn image() -> Vec<u8> {
+fn image(flavor: Flavor) -> Vec<u8> {
     let length = offset(&raw const sentrybox_stub_end);
     assert!(length as u64 <= DIGITS, "the code fits its page");
     // SAFETY: both symbols bound one block of read-only data of this program, defined above.
@@ -225,13 +236,14 @@ fn image() -> Vec<u8> {
     }
     image.put_u64(DONE, ANSWER_DONE);
     image.put_u64(ALL_SIGNALS, !0);
-    let filter = filter::program();
+    let filter = filter::program(flavor);
     image.put_u64(FILTER_PROGRAM, (filter.len() / 8) as u64);
     image.put_u64(FILTER_PROGRAM + 8, CODE + FILTER);
     image.put_u64(IGNORE, libc::SIG_IGN as u64);
     image.put(FILTER, &filter);
     image.put(FPU, &0x37f_u16.to_le_bytes());
     image.put(FPU + 24, &0x1f80_u32.to_le_bytes());
+    image.put(THREAD_PAGE, &thread::page(CODE + THREAD_PAGE));
     image.0
 }
 

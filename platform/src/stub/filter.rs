@@ -1,9 +1,12 @@
-//! The stubs' seccomp filter: what a mapper and a parked thread do, from our code only.
+//! The stubs' seccomp filters.
 //!
-//! Guest threads make no host system calls as long as their tracer holds them; the filter is the second wall. The one way
-//! past the tracer is the host's vsyscall page, which the kernel emulates without telling it: there the filter makes the
-//! call a SIGSYS.
-use super::{blob, layout};
+//! One is the process's: what a mapper and a thread that is no guest yet do, from our code only. Under ptrace guest threads
+//! make no host system calls as long as their tracer holds them, and the filter is the second wall; the one way past the
+//! tracer is the host's vsyscall page, which the kernel emulates without telling it: there the filter makes the call a
+//! SIGSYS. Of threads that trap, each adds a second filter before it runs guest code. A guest can jump to any instruction
+//! of the stub with registers of its choice, so what this one looks at are the arguments: a thread may wait for and wake
+//! a word of its process's own areas, nothing else, and everything else is a SIGSYS.
+use super::{Flavor, blob, layout};
 
 /// The calls, with the reason for each.
 const ALLOWED: &[(i64, &str)] = &[
@@ -16,6 +19,14 @@ const ALLOWED: &[(i64, &str)] = &[
     (libc::SYS_pause, "a guest thread waits for its tracer"),
     (libc::SYS_exit, "a guest thread ends"),
     (libc::SYS_restart_syscall, "a stopped futex wait goes on"),
+];
+
+/// What threads that trap need beside those.
+const BEFORE_TRAPPING: &[(i64, &str)] = &[
+    (libc::SYS_sigaltstack, "a new guest thread has a stack for its signals"),
+    (libc::SYS_rt_sigprocmask, "and takes those that tell of traps"),
+    (libc::SYS_seccomp, "and adds its filter"),
+    (libc::SYS_exit_group, "or ends all if it cannot"),
 ];
 
 const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
@@ -32,17 +43,69 @@ const NR: u32 = 0;
 const ARCH: u32 = 4;
 const IP_LOW: u32 = 8;
 const IP_HIGH: u32 = 12;
+const WORD_LOW: u32 = 16;
+const WORD_HIGH: u32 = 20;
+const OPERATION: u32 = 24;
+const TIMEOUT_LOW: u32 = 40;
+const TIMEOUT_HIGH: u32 = 44;
 
 const fn instruction(code: u16, yes: u8, no: u8, k: u32) -> [u8; 8] {
     let (c, k) = (code.to_le_bytes(), k.to_le_bytes());
     [c[0], c[1], yes, no, k[0], k[1], k[2], k[3]]
 }
 
-/// The program, as an array of `struct sock_filter`.
-pub(crate) fn program() -> Vec<u8> {
+/// The process's program, as an array of `struct sock_filter`.
+pub(crate) fn program(flavor: Flavor) -> Vec<u8> {
+    let (end, more, refuse) = match flavor {
+        Flavor::Traced => (layout::CODE + blob::SIZE, &[][..], RET_KILL_PROCESS),
+        // Guest threads run in the middle of our code when they jump there: that is for them, and not for the process.
+        Flavor::Trapping => (layout::REGIONS_END, BEFORE_TRAPPING, RET_TRAP),
+    };
+    let mut out = from_our_code(end);
+    out.push(instruction(LOAD, 0, 0, NR));
+    for (nr, _) in ALLOWED.iter().chain(more) {
+        out.push(instruction(JUMP_EQUAL, 0, 1, u32::try_from(*nr).unwrap_or(u32::MAX)));
+        out.push(instruction(RETURN, 0, 0, RET_ALLOW));
+    }
+    out.push(instruction(RETURN, 0, 0, refuse));
+    out.concat()
+}
+
+/// The program of a guest thread that traps.
+pub(crate) fn thread_program() -> Vec<u8> {
+    let [low, high] = halves(layout::REGIONS);
+    let [end, _] = halves(layout::REGIONS_END);
+    let mut out = from_our_code(layout::REGIONS_END);
+    let mut want = |word: u32, value: u32| {
+        out.extend([
+            instruction(LOAD, 0, 0, word),
+            instruction(JUMP_EQUAL, 1, 0, value),
+            instruction(RETURN, 0, 0, RET_TRAP),
+        ]);
+    };
+    want(NR, u32::try_from(libc::SYS_futex).unwrap_or(u32::MAX));
+    want(WORD_HIGH, high);
+    want(TIMEOUT_LOW, 0);
+    want(TIMEOUT_HIGH, 0);
+    let operation = |operation: i32| operation.cast_unsigned();
+    out.extend([
+        instruction(LOAD, 0, 0, WORD_LOW),
+        instruction(JUMP_GREATER_OR_EQUAL, 0, 4, low),
+        instruction(JUMP_GREATER_OR_EQUAL, 3, 0, end),
+        instruction(LOAD, 0, 0, OPERATION),
+        instruction(JUMP_EQUAL, 2, 0, operation(libc::FUTEX_WAIT)),
+        instruction(JUMP_EQUAL, 1, 0, operation(libc::FUTEX_WAKE)),
+        instruction(RETURN, 0, 0, RET_TRAP),
+        instruction(RETURN, 0, 0, RET_ALLOW),
+    ]);
+    out.concat()
+}
+
+/// Traps what does not come from [`layout::CODE`] to `end`, nor by the 64-bit entry.
+fn from_our_code(end: u64) -> Vec<[u8; 8]> {
     let [low, high] = halves(layout::CODE);
-    let [end, _] = halves(layout::CODE + blob::SIZE);
-    let mut out = vec![
+    let [end, _] = halves(end);
+    vec![
         instruction(LOAD, 0, 0, IP_HIGH),
         instruction(JUMP_EQUAL, 0, 3, high),
         instruction(LOAD, 0, 0, IP_LOW),
@@ -51,15 +114,8 @@ pub(crate) fn program() -> Vec<u8> {
         instruction(RETURN, 0, 0, RET_TRAP),
         instruction(LOAD, 0, 0, ARCH),
         instruction(JUMP_EQUAL, 1, 0, AUDIT_ARCH_X86_64),
-        instruction(RETURN, 0, 0, RET_KILL_PROCESS),
-        instruction(LOAD, 0, 0, NR),
-    ];
-    for (nr, _) in ALLOWED {
-        out.push(instruction(JUMP_EQUAL, 0, 1, u32::try_from(*nr).unwrap_or(u32::MAX)));
-        out.push(instruction(RETURN, 0, 0, RET_ALLOW));
-    }
-    out.push(instruction(RETURN, 0, 0, RET_KILL_PROCESS));
-    out.concat()
+        instruction(RETURN, 0, 0, RET_TRAP),
+    ]
 }
 
 fn halves(address: u64) -> [u32; 2] {

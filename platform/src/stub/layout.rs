@@ -4,7 +4,7 @@ use std::ops::Range;
 /// The size of a page.
 pub(crate) const PAGE: u64 = 4096;
 /// Where the stub's region starts: guests may map what lies below.
-pub(crate) const BASE: u64 = 0x7fff_ff00_0000;
+pub(crate) const BASE: u64 = 0x7fff_c000_0000;
 /// The end of user space.
 pub(crate) const TASK_SIZE: u64 = 0x7fff_ffff_f000;
 /// The lowest address that a guest may map: the host's own `vm.mmap_min_addr` is not above it by default.
@@ -15,6 +15,10 @@ pub(crate) const CODE: u64 = BASE;
 pub(crate) const REQUEST: u64 = BASE + 0x1_0000;
 /// The vDSO's data pages and code.
 pub(crate) const VDSO: u64 = BASE + 0x2_0000;
+/// Where the regions of trapping guest threads start, see [`crate::systrap`].
+pub(crate) const REGIONS: u64 = BASE + 0x10_0000;
+/// Where they end at the latest.
+pub(crate) const REGIONS_END: u64 = 0x7fff_fff0_0000;
 /// Where a template puts the vDSO aside while it clears its memory, below whatever the kernel places by itself.
 pub(crate) const ASIDE: u64 = 0x2000_0000;
 

@@ -21,3 +21,12 @@ pub(crate) mod lock;
 pub(crate) mod mapper;
 pub(crate) mod process;
 pub(crate) mod template;
+
+/// What makes a stub's guest threads stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flavor {
+    /// A tracer.
+    Traced,
+    /// Their filter, and signals.
+    Trapping,
+}

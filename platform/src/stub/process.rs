@@ -6,6 +6,7 @@ use super::control::Slot;
 use super::lock::Mutex;
 use super::mapper::Mapper;
 use crate::sys;
+use crate::systrap::area::AreaSlot;
 
 /// How many ends that were meant are remembered, for a sentry that does not ask.
 const REMEMBERED: usize = 1 << 16;
@@ -13,9 +14,17 @@ const REMEMBERED: usize = 1 << 16;
 /// Stubs that were killed and are not yet reaped: killing is quick, dying is not, and nobody has to wait for it.
 #[derive(Debug, Default)]
 pub(crate) struct Graveyard {
-    graves: Mutex<Vec<(i32, Slot)>>,
+    graves: Mutex<Vec<Grave>>,
     /// Those whose end was meant, until the host tells of it.
     meant: Mutex<VecDeque<i32>>,
+}
+
+/// A process that was killed, and what it can still write to.
+#[derive(Debug)]
+struct Grave {
+    pid: i32,
+    _slot: Slot,
+    _areas: Vec<Arc<AreaSlot>>,
 }
 
 impl Graveyard {
@@ -35,11 +44,11 @@ impl Graveyard {
         at.is_some_and(|at| meant.remove(at).is_some())
     }
 
-    /// Kills a stub; its page is free once it is gone.
-    fn bury(&self, pid: i32, slot: Slot) {
-        self.mean(pid);
-        sys::tgkill(pid, pid, libc::SIGKILL).ok();
-        self.graves.lock().push((pid, slot));
+    /// Kills a stub; its page and its areas are free once it is gone.
+    fn bury(&self, grave: Grave) {
+        self.mean(grave.pid);
+        sys::tgkill(grave.pid, grave.pid, libc::SIGKILL).ok();
+        self.graves.lock().push(grave);
         self.sweep(libc::WNOHANG);
     }
 
@@ -47,7 +56,7 @@ impl Graveyard {
     pub(crate) fn sweep(&self, options: i32) {
         let all = std::mem::take(&mut *self.graves.lock());
         let (dead, alive): (Vec<_>, Vec<_>) =
-            all.into_iter().partition(|(pid, _)| !matches!(sys::wait(*pid, options), Ok(None)));
+            all.into_iter().partition(|grave| !matches!(sys::wait(grave.pid, options), Ok(None)));
         self.graves.lock().extend(alive);
         drop(dead);
     }
@@ -63,25 +72,51 @@ impl Drop for Graveyard {
 #[derive(Debug)]
 pub(crate) struct Stub {
     mapper: Option<Mapper>,
+    /// Those of its guest threads that have one.
+    areas: Vec<Arc<AreaSlot>>,
+    /// It has died by itself, and was waited for.
+    reaped: bool,
     graveyard: Arc<Graveyard>,
 }
 
 impl Stub {
     /// Takes charge of a process.
     pub(crate) const fn new(mapper: Mapper, graveyard: Arc<Graveyard>) -> Self {
-        Self { mapper: Some(mapper), graveyard }
+        Self { mapper: Some(mapper), areas: Vec::new(), reaped: false, graveyard }
     }
 
     /// Its mapper.
     pub(crate) fn mapper(&mut self) -> &mut Mapper {
         self.mapper.as_mut().expect("taken by drop only")
     }
+
+    /// Keeps the area of one of its threads for as long as the process can write to it.
+    pub(crate) fn keep(&mut self, area: Arc<AreaSlot>) {
+        self.areas.push(area);
+    }
+
+    /// The areas of its threads.
+    pub(crate) fn areas(&self) -> &[Arc<AreaSlot>] {
+        &self.areas
+    }
+
+    /// Waits for the process, which is known to have ended: gives its wait status, once.
+    pub(crate) fn reap(&mut self) -> Option<i32> {
+        if self.reaped {
+            return None;
+        }
+        let pid = self.mapper().pid();
+        let status = sys::wait(pid, libc::WNOHANG).ok().flatten();
+        self.reaped = status.is_some();
+        status
+    }
 }
 
 impl Drop for Stub {
     fn drop(&mut self) {
-        if let Some(mapper) = self.mapper.take() {
-            self.graveyard.bury(mapper.pid(), mapper.into_slot());
+        let areas = std::mem::take(&mut self.areas);
+        if let Some(mapper) = self.mapper.take().filter(|_| !self.reaped) {
+            self.graveyard.bury(Grave { pid: mapper.pid(), _slot: mapper.into_slot(), _areas: areas });
         }
     }
 }

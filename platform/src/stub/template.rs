@@ -5,12 +5,14 @@ use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
-use super::blob;
 use super::control::{Control, Operation, Slot};
 use super::layout::{ASIDE, BASE, CODE, PAGE, REQUEST, TASK_SIZE, VDSO, without};
 use super::lock::Mutex;
 use super::mapper::Mapper;
 use super::process::{Graveyard, Stub};
+use super::{Flavor, blob};
+use crate::systrap::area::{AreaSlot, Areas};
+use crate::systrap::{code as thread, region};
 use crate::{PlatformError, host, sys};
 
 /// The signal that the host sends to the sentry for each stub that ends: a real-time one, as those do not merge. It is
@@ -23,7 +25,7 @@ const MOVE_TO: u64 = (libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED).cast_unsigned()
 const FIXED: u64 = (libc::MAP_SHARED | libc::MAP_FIXED).cast_unsigned() as u64;
 const READ: u64 = libc::PROT_READ.cast_unsigned() as u64;
 const READ_EXECUTE: u64 = (libc::PROT_READ | libc::PROT_EXEC).cast_unsigned() as u64;
-const THREAD_FLAGS: i32 =
+pub(crate) const THREAD_FLAGS: i32 =
     SHARE | libc::CLONE_VM | libc::CLONE_SIGHAND | libc::CLONE_THREAD | libc::CLONE_SYSVSEM;
 
 /// The operation by which a mapper makes a guest thread, parked; its answer is the thread's id.
@@ -38,17 +40,27 @@ pub(crate) const NEW_THREAD: Operation = Operation {
 pub(crate) struct Template {
     state: Mutex<State>,
     control: Arc<Control>,
+    /// Where the threads of trapping stubs have their areas.
+    areas: Option<Arc<Areas>>,
     graveyard: Arc<Graveyard>,
     vdso: Option<u64>,
     user_end: u64,
-    _code: File,
+    code: File,
 }
 
 #[derive(Debug)]
 struct State {
     process: Stub,
-    /// The page of a stub whose fork is under way: the template owes an answer.
-    ahead: Option<Slot>,
+    /// The stub whose fork is under way: the template owes an answer.
+    ahead: Option<Seed>,
+}
+
+/// What a stub starts with.
+#[derive(Debug)]
+struct Seed {
+    slot: Slot,
+    /// Its first thread's.
+    area: Option<AreaSlot>,
 }
 
 impl Template {
@@ -57,9 +69,13 @@ impl Template {
     ///
     /// # Errors
     /// Those of the host calls it takes.
-    pub(crate) fn new() -> Result<Self, PlatformError> {
+    pub(crate) fn new(flavor: Flavor) -> Result<Self, PlatformError> {
         let control = Control::new()?;
-        let code = blob::create()?;
+        let areas = match flavor {
+            Flavor::Traced => None,
+            Flavor::Trapping => Some(Areas::new()?),
+        };
+        let code = blob::create(flavor)?;
         let size = usize::try_from(blob::SIZE).unwrap_or(0);
         let copy = sys::map_shared(code.as_raw_fd(), size, libc::PROT_READ | libc::PROT_EXEC)?;
         sys::ignore(DEATH_SIGNAL)?;
@@ -68,10 +84,21 @@ impl Template {
         // SAFETY: the intermediate process, which ran this copy in our memory, is gone; the template has its own.
         unsafe { sys::unmap(copy, size) };
         let (mut mapper, page) = made?;
-        let (vdso, user_end) = settle(&mut mapper, &control, &code, copy.addr() as u64, page)?;
+        let place = Place { copy: copy.addr() as u64, page };
+        let (vdso, user_end) = settle(&mut mapper, flavor, &control, &code, &place)?;
         let process = Stub::new(mapper, Arc::clone(&graveyard));
         let state = Mutex::new(State { process, ahead: None });
-        Ok(Self { state, control, graveyard, vdso, user_end, _code: code })
+        Ok(Self { state, control, areas, graveyard, vdso, user_end, code })
+    }
+
+    /// The stubs' code.
+    pub(crate) fn code(&self) -> &File {
+        &self.code
+    }
+
+    /// Where the threads of trapping stubs have their areas.
+    pub(crate) const fn areas(&self) -> Option<&Arc<Areas>> {
+        self.areas.as_ref()
     }
 
     /// Tells, once, whether the end of this process was meant.
@@ -89,43 +116,53 @@ impl Template {
         self.user_end
     }
 
-    /// Gives a fresh stub whose mapper already has [`NEW_THREAD`] as its first request, and starts the next.
+    /// Gives a fresh stub whose mapper already has the making of a guest thread as its first request, and that thread's
+    /// slot if it traps; and starts the next.
     ///
     /// # Errors
     /// Those of clone(2); `EAGAIN` when there are too many stubs.
-    pub(crate) fn fork(&self) -> Result<Stub, PlatformError> {
+    pub(crate) fn fork(&self) -> Result<(Stub, Option<AreaSlot>), PlatformError> {
         self.graveyard.sweep(libc::WNOHANG);
         let mut state = self.state.lock();
         let ahead =
-            state.ahead.take().and_then(|slot| Some((state.process.mapper().answer("clone").ok()?, slot)));
-        let (pid, slot) = match ahead {
+            state.ahead.take().and_then(|seed| Some((state.process.mapper().answer("clone").ok()?, seed)));
+        let (pid, seed) = match ahead {
             Some(made) => made,
             None => {
-                let slot = state.start(&self.control)?;
-                (state.process.mapper().answer("clone")?, slot)
+                let seed = self.start(&mut state)?;
+                (state.process.mapper().answer("clone")?, seed)
             }
         };
-        state.ahead = state.start(&self.control).ok();
-        Ok(Stub::new(Mapper::new(slot, pid, 1), Arc::clone(&self.graveyard)))
+        state.ahead = self.start(&mut state).ok();
+        Ok((self.grow(seed.slot, pid), seed.area))
     }
-}
 
-impl State {
-    fn start(&mut self, control: &Arc<Control>) -> Result<Slot, PlatformError> {
-        let slot = control.take()?;
-        slot.page().publish(1, &[NEW_THREAD]);
-        self.process.mapper().post_unpinned(&[new_process(&slot)]);
-        Ok(slot)
+    fn grow(&self, slot: Slot, pid: i32) -> Stub {
+        Stub::new(Mapper::new(slot, pid, 1), Arc::clone(&self.graveyard))
+    }
+
+    fn start(&self, state: &mut State) -> Result<Seed, PlatformError> {
+        let slot = self.control.take()?;
+        let area = match &self.areas {
+            Some(areas) => Some(areas.take(super::layout::REGIONS)?),
+            None => None,
+        };
+        match &area {
+            Some(area) => slot.page().publish(1, &region::new_thread(&self.code, area)),
+            None => slot.page().publish(1, &[NEW_THREAD]),
+        }
+        state.process.mapper().post_unpinned(&[new_process(&slot)]);
+        Ok(Seed { slot, area })
     }
 }
 
 impl Drop for Template {
     fn drop(&mut self) {
         let mut state = self.state.lock();
-        if let Some(slot) = state.ahead.take()
+        if let Some(seed) = state.ahead.take()
             && let Ok(pid) = state.process.mapper().answer("clone")
         {
-            drop(Stub::new(Mapper::new(slot, pid, 1), Arc::clone(&self.graveyard)));
+            drop(self.grow(seed.slot, pid));
         }
     }
 }
@@ -196,15 +233,22 @@ fn clone_into(code: *mut u8, page: u64, event: i32) -> Result<i32, PlatformError
     Ok(i32::try_from(result).unwrap_or(0))
 }
 
+/// Where a template has the code and its request page while it is still in the memory that it inherited.
+struct Place {
+    copy: u64,
+    page: u64,
+}
+
 /// Makes the template leave the memory it inherited for the layout of a stub. Gives where it keeps the vDSO, and the end
 /// of what guests may map.
 fn settle(
     mapper: &mut Mapper,
+    flavor: Flavor,
     control: &Arc<Control>,
     code: &File,
-    copy: u64,
-    page: u64,
+    place: &Place,
 ) -> Result<(Option<u64>, u64), PlatformError> {
+    let Place { copy, page } = *place;
     let call = Operation::call;
     let prctl =
         |option: i32, value| call(libc::SYS_prctl, [option.cast_unsigned().into(), value, 0, 0, 0, 0]);
@@ -218,6 +262,9 @@ fn settle(
         ],
     )?;
     mapper.request("rt_sigaction", &ignore_signals(copy + blob::IGNORE))?;
+    if flavor == Flavor::Trapping {
+        mapper.request("rt_sigaction", &take_signals(copy + blob::THREAD_PAGE + thread::ACTION_OFFSET))?;
+    }
     let parts = host::vdso_ranges();
     let aside = move_to(parts, ASIDE);
     // Where the host seals its vDSO (`CONFIG_MSEAL_SYSTEM_MAPPINGS`) it stays, and bounds what guests may map.
@@ -253,9 +300,17 @@ fn ignore_signals(action: u64) -> Vec<Operation> {
     const FAULTS: [i32; 6] =
         [libc::SIGILL, libc::SIGTRAP, libc::SIGBUS, libc::SIGFPE, libc::SIGSEGV, libc::SIGSYS];
     let ignored = |signal: &i32| !FAULTS.contains(signal) && ![libc::SIGKILL, libc::SIGSTOP].contains(signal);
-    let number = |signal: i32| u64::from(signal.cast_unsigned());
-    let ignore = |signal| Operation::call(libc::SYS_rt_sigaction, [number(signal), action, 0, 8, 0, 0]);
-    (1..=64).filter(ignored).map(ignore).collect()
+    (1..=64).filter(ignored).map(|signal| set_action(signal, action)).collect()
+}
+
+/// Lets the threads' code take the signals that tell of traps.
+fn take_signals(action: u64) -> Vec<Operation> {
+    thread::TAKEN.iter().map(|signal| set_action(*signal, action)).collect()
+}
+
+fn set_action(signal: i32, action: u64) -> Operation {
+    let number = u64::from(signal.cast_unsigned());
+    Operation::call(libc::SYS_rt_sigaction, [number, action, 0, 8, 0, 0])
 }
 
 /// The ranges, with the first at `base` and the distances kept: the vDSO's code finds its data relative to itself.

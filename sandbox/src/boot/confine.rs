@@ -1,6 +1,8 @@
 //! How the sentry gives up what it could do to the host.
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+use platform::Platform;
+
 use super::{BootError, host};
 use crate::{launch, seccomp};
 
@@ -20,8 +22,8 @@ pub(super) fn leave_host() -> Result<(), BootError> {
 }
 
 /// Installs the filter; before the first thread.
-pub(super) fn filter(debug: bool) -> Result<(), BootError> {
+pub(super) fn filter(platform: &dyn Platform, debug: bool) -> Result<(), BootError> {
     let mut rules = seccomp::sentry::rules();
-    rules.extend(platform::ptrace::HOST_CALLS.iter().map(|(nr, why)| seccomp::Rule::any(*nr, why)));
+    rules.extend(platform.host_calls().iter().map(|(nr, why)| seccomp::Rule::any(*nr, why)));
     Ok(seccomp::install(&rules, debug)?)
 }

@@ -113,7 +113,8 @@ fn boot(channel: &Channel) -> Result<i32, BootError> {
     report::install(args.debug);
     watch::block_signals().map_err(host_nix("block signals"))?;
     let platform = match args.platform.as_str() {
-        "" | "ptrace" => platform::ptrace::Ptrace::new()?,
+        "ptrace" => platform::ptrace::Ptrace::new()?,
+        "" | "systrap" => platform::systrap::Systrap::new()?,
         other => return Err(BootError::UnknownPlatform(other.to_owned())),
     };
     let memory = memmap::MemoryFile::new().map_err(host("make the memory file"))?;
@@ -121,7 +122,7 @@ fn boot(channel: &Channel) -> Result<i32, BootError> {
     let gofer = crate::gofer::connect(fds.gofer.try_clone().map_err(host("dup"))?)
         .map_err(|errno| BootError::Container(format!("the gofer does not answer: {errno}")))?;
     let watch = watch::Watch::new(&notifier, fds.gofer).map_err(host_nix("watch the gofer"))?;
-    confine::filter(args.debug)?;
+    confine::filter(&*platform, args.debug)?;
     let kernel = machine.kernel(platform, memory, &args);
     notifier.start().map_err(host("start a thread"))?;
     let devpts = machine.register(&kernel, &args);

@@ -2,9 +2,10 @@
 use abi::Registers;
 
 /// The selector of 64-bit code.
-pub(super) const USER_CS: u64 = 0x33;
+pub(crate) const USER_CS: u64 = 0x33;
 const USER32_CS: u64 = 0x23;
-const USER_DS: u64 = 0x2b;
+/// The selector of data.
+pub(crate) const USER_DS: u64 = 0x2b;
 /// The end of what a segment base may be set to, `TASK_SIZE_MAX`.
 const TASK_SIZE_MAX: u64 = 0x7fff_ffff_f000;
 /// The flags that a program may set, as in `arch/x86/kernel/ptrace.c` `FLAG_MASK`: CF PF AF ZF SF TF DF OF RF AC.
@@ -15,7 +16,7 @@ const FIXED_FLAGS: u64 = 0x202;
 /// Makes `wanted` registers that the host accepts for a thread that now has those of `current`. Segment bases in the
 /// upper half, which a program can load by `wrfsbase` but the host does not let anybody set, stay only where they are
 /// there already; `true` tells that there are some.
-pub(super) fn sanitize(wanted: &mut Registers, current: &Registers) -> bool {
+pub(crate) fn sanitize(wanted: &mut Registers, current: &Registers) -> bool {
     wanted.orig_rax = u64::MAX;
     wanted.cs = if wanted.cs == USER32_CS { USER32_CS } else { USER_CS };
     wanted.ss = USER_DS;

@@ -1,0 +1,119 @@
+//! A guest thread: a stub thread that traps.
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use abi::Registers;
+
+use super::area::AREA;
+use super::interrupt::Interrupter;
+use super::pace::Pace;
+use super::space::SystrapSpace;
+use super::thread::{Thread, Waiting, broken};
+use super::trap::{self, Event};
+use crate::{Context, FpuState, Interrupt, PlatformError, Trap, fpu, registers};
+
+/// The trap flag, by which a guest would stop in the code of its stub.
+const TRAP_FLAG: u64 = 0x100;
+
+/// The guest thread.
+#[derive(Debug)]
+pub(super) struct SystrapContext {
+    space: Arc<SystrapSpace>,
+    /// Taken by drop only.
+    thread: Option<Thread>,
+    interrupter: Arc<Interrupter>,
+    pace: Pace,
+    /// The registers that the guest had at its last trap.
+    current: Registers,
+    /// Only the thread that made it may use it.
+    _local: PhantomData<*const ()>,
+}
+
+impl SystrapContext {
+    pub(super) fn new(space: Arc<SystrapSpace>, thread: Thread) -> Self {
+        let shared = space.shared();
+        let pace = Pace::new(Arc::clone(&shared.crowd), shared.cpus.clone(), thread.tid);
+        let interrupter = Arc::new(Interrupter::new(space.pid(), thread.tid, Arc::clone(&thread.slot)));
+        let current = Registers { cs: registers::USER_CS, ss: registers::USER_DS, ..Registers::default() };
+        Self { space, thread: Some(thread), interrupter, pace, current, _local: PhantomData }
+    }
+
+    fn thread(&mut self) -> &mut Thread {
+        self.thread.as_mut().expect("taken by drop only")
+    }
+
+    fn run(&mut self, regs: &mut Registers, waiting: Waiting) -> Result<Trap, PlatformError> {
+        let Self { space, thread, interrupter, current, .. } = self;
+        let thread = thread.as_mut().expect("taken by drop only");
+        let mut wanted = *regs;
+        registers::sanitize(&mut wanted, current);
+        wanted.eflags &= !TRAP_FLAG;
+        *current = wanted;
+        loop {
+            // A guest that has no use for its GS base lends it to the stub, whose patched calls find their area by it.
+            let lent = thread.slot.region() + AREA;
+            let gs_base = if current.gs_base == 0 { lent } else { current.gs_base };
+            thread.area().store_registers(current, gs_base);
+            thread.resume(waiting, space.life(), interrupter)?;
+            let event = trap::event(thread.area(), current);
+            if current.gs_base == lent {
+                current.gs_base = 0;
+            }
+            match event {
+                Event::Trap(trap) => {
+                    *regs = *current;
+                    return Ok(trap);
+                }
+                Event::Stopped => {
+                    // In this order, so that an interrupt that comes now is not lost.
+                    thread.area().interrupt.store(0, Ordering::SeqCst);
+                    if interrupter.is_pending() {
+                        *regs = *current;
+                        return Ok(Trap::Interrupted);
+                    }
+                }
+                Event::Broken => return Err(broken(space.pid())),
+            }
+        }
+    }
+}
+
+impl Context for SystrapContext {
+    fn switch(&mut self, regs: &mut Registers) -> Result<Trap, PlatformError> {
+        if self.interrupter.enter() {
+            return Ok(Trap::Interrupted);
+        }
+        let waiting = self.pace.enter();
+        let result = self.run(regs, waiting);
+        self.pace.leave();
+        self.interrupter.leave(matches!(result, Ok(Trap::Interrupted)));
+        result
+    }
+
+    fn interrupter(&self) -> Arc<dyn Interrupt> {
+        Arc::<Interrupter>::clone(&self.interrupter)
+    }
+
+    fn save_fpu(&mut self) -> Result<FpuState, PlatformError> {
+        let space = Arc::clone(&self.space);
+        self.thread().save_fpu(space.life())
+    }
+
+    fn load_fpu(&mut self, state: &FpuState) -> Result<bool, PlatformError> {
+        if !fpu::is_loadable(&state.0) {
+            return Ok(false);
+        }
+        let space = Arc::clone(&self.space);
+        self.thread().load_fpu(&state.0, space.life()).map(|()| true)
+    }
+}
+
+impl Drop for SystrapContext {
+    fn drop(&mut self) {
+        self.interrupter.end();
+        if let Some(thread) = self.thread.take() {
+            self.space.give_back(thread);
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Where a guest thread and the sentry's thread for it run, and how each waits for the other.
+//!
+//! *Apart*, on two CPUs, each looks for the other's answer before it sleeps: a hand-off costs a cache line. It pays where
+//! the guest traps often and a CPU is to spare. *Together*, on one CPU, a hand-off is a switch of the host's scheduler;
+//! that is what [`Placement`] sees to. Two that look for each other on one CPU would wait for its scheduler's whims, so
+//! nothing looks unless it is apart.
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use super::thread::Waiting;
+use crate::cpu::{Cpus, Placement};
+use crate::sys::ticks;
+
+/// The mean ticks in the guest, around 50 µs, from which looking for its next trap does not pay.
+const LONG_TICKS: u64 = 1 << 17;
+/// The longest that anybody looks before sleeping.
+const MOST_TICKS: u64 = 1 << 17;
+/// The shortest, around 2 µs.
+const LEAST_TICKS: u64 = 1 << 12;
+/// How many switches in a row must find room before a pair moves apart.
+const CALM: u32 = 8;
+
+/// The guest threads that run now.
+#[derive(Debug, Default)]
+pub(super) struct Crowd(AtomicU32);
+
+/// The pace of one pair.
+#[derive(Debug)]
+pub(super) struct Pace {
+    crowd: Arc<Crowd>,
+    cpus: Cpus,
+    placement: Placement,
+    apart: bool,
+    calm: u32,
+    entered: u64,
+    left: u64,
+    /// Means of the ticks in the guest, and in the sentry.
+    guest: u64,
+    sentry: u64,
+}
+
+fn blend(mean: u64, value: u64) -> u64 {
+    mean - mean / 4 + value.min(8 * LONG_TICKS) / 4
+}
+
+impl Pace {
+    pub(super) fn new(crowd: Arc<Crowd>, cpus: Cpus, tid: i32) -> Self {
+        let placement = Placement::new(cpus.clone(), tid);
+        Self { crowd, cpus, placement, apart: false, calm: 0, entered: 0, left: 0, guest: 0, sentry: 0 }
+    }
+
+    /// Before the guest runs.
+    pub(super) fn enter(&mut self) -> Waiting {
+        let now = ticks();
+        self.sentry = blend(self.sentry, now.saturating_sub(self.left));
+        let inside = self.crowd.0.fetch_add(1, Relaxed) + 1;
+        let roomy = usize::try_from(inside).is_ok_and(|inside| inside * 2 <= self.cpus.count());
+        self.calm = if roomy && self.guest < LONG_TICKS { self.calm.saturating_add(1) } else { 0 };
+        let apart = self.calm >= CALM;
+        if apart && !self.apart {
+            self.apart = self.placement.part();
+        } else if !apart && self.apart {
+            self.apart = false;
+            self.placement.join();
+        }
+        self.entered = now;
+        if !self.apart {
+            self.placement.enter();
+            return Waiting::default();
+        }
+        let long = |mean: u64| (2 * mean).clamp(LEAST_TICKS, MOST_TICKS);
+        Waiting { sentry_ticks: long(self.guest), stub_ticks: long(self.sentry) }
+    }
+
+    /// After it.
+    pub(super) fn leave(&mut self) {
+        self.left = ticks();
+        self.guest = blend(self.guest, self.left.saturating_sub(self.entered));
+        self.crowd.0.fetch_sub(1, Relaxed);
+        if !self.apart {
+            self.placement.leave();
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! A guest thread of a stub: commands to it, and its events.
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use super::area::{Area, AreaSlot, FPU_ROOM};
+use super::code::{command, kind};
+use super::interrupt::Interrupter;
+use super::space::Life;
+use crate::{FpuState, PlatformError, fpu, sys};
+
+/// How long a thread may take over something that does not run the guest, before it is taken for broken.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A thread that waits for a command.
+#[derive(Debug)]
+pub(super) struct Thread {
+    pub(super) tid: i32,
+    pub(super) slot: Arc<AreaSlot>,
+    /// The last command.
+    command: u32,
+    /// Whether its event was seen. One that was not may still come.
+    answered: bool,
+}
+
+/// How a wait is done.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Waiting {
+    /// How long to look for the event before sleeping, in ticks of the time stamp counter.
+    pub(super) sentry_ticks: u64,
+    /// How long the thread is to look for the next command.
+    pub(super) stub_ticks: u64,
+}
+
+impl Thread {
+    pub(super) const fn new(tid: i32, slot: Arc<AreaSlot>) -> Self {
+        Self { tid, slot, command: 0, answered: true }
+    }
+
+    pub(super) fn area(&self) -> &Area {
+        self.slot.area()
+    }
+
+    /// Tells whether the thread is where it takes commands, as far as the sentry knows.
+    pub(super) const fn is_waiting(&self) -> bool {
+        self.answered
+    }
+
+    /// Runs the guest, from the registers in the area, until there is an event.
+    ///
+    /// # Errors
+    /// When the stub died, or does not answer to an interrupt.
+    pub(super) fn resume(
+        &mut self,
+        waiting: Waiting,
+        life: &Life,
+        interrupter: &Interrupter,
+    ) -> Result<(), PlatformError> {
+        self.area().spin_ticks.store(waiting.stub_ticks, Ordering::Relaxed);
+        self.issue(command::RESUME);
+        if self.spin(waiting.sentry_ticks) {
+            return Ok(());
+        }
+        self.sleep(life, |since| interrupter.is_pending().then(|| *since.get_or_insert_with(Instant::now)))
+    }
+
+    /// Copies the FPU state out.
+    ///
+    /// # Errors
+    /// When the stub died or does not answer.
+    pub(super) fn save_fpu(&mut self, life: &Life) -> Result<FpuState, PlatformError> {
+        let size = fpu::size().min(FPU_ROOM);
+        // What the processor does not write of the header must be zero.
+        for word in self.slot.fpu().iter().skip(512 / 8).take(8) {
+            word.store(0, Ordering::Relaxed);
+        }
+        self.run(command::SAVE_FPU, life)?;
+        let words = self.slot.fpu().iter();
+        let mut bytes: Vec<u8> = words
+            .take(size.div_ceil(8))
+            .flat_map(|word| word.load(Ordering::Relaxed).to_le_bytes())
+            .collect();
+        bytes.truncate(size);
+        Ok(FpuState(bytes.into_boxed_slice()))
+    }
+
+    /// Replaces the FPU state by one that the processor takes.
+    ///
+    /// # Errors
+    /// When the stub died or does not answer.
+    pub(super) fn load_fpu(&mut self, state: &[u8], life: &Life) -> Result<(), PlatformError> {
+        for (word, bytes) in self.slot.fpu().iter().zip(state.chunks(8)) {
+            let mut value = [0; 8];
+            if let Some(place) = value.get_mut(..bytes.len()) {
+                place.copy_from_slice(bytes);
+            }
+            word.store(u64::from_le_bytes(value), Ordering::Relaxed);
+        }
+        self.run(command::LOAD_FPU, life)
+    }
+
+    fn run(&mut self, command: u32, life: &Life) -> Result<(), PlatformError> {
+        self.issue(command);
+        self.sleep(life, |since| Some(*since.get_or_insert_with(Instant::now)))?;
+        if self.area().kind.load(Ordering::Relaxed) == kind::DONE { Ok(()) } else { Err(broken(life.pid())) }
+    }
+
+    fn issue(&mut self, command: u32) {
+        self.command = (self.command & !command::MASK).wrapping_add(command::MASK + 1) | command;
+        self.answered = false;
+        let area = self.area();
+        // The exchange is a full barrier, as that of the thread before it looks at the command a last time.
+        area.command.swap(self.command, Ordering::SeqCst);
+        if area.stub_asleep.load(Ordering::SeqCst) != 0 {
+            sys::futex_wake(&area.command);
+        }
+    }
+
+    fn has_event(&mut self) -> bool {
+        self.answered = self.area().event.load(Ordering::Acquire) == self.command;
+        self.answered
+    }
+
+    /// Looks for the event for so long.
+    fn spin(&mut self, ticks: u64) -> bool {
+        if ticks == 0 {
+            return self.has_event();
+        }
+        let end = sys::ticks().saturating_add(ticks);
+        loop {
+            if self.has_event() {
+                return true;
+            }
+            std::hint::spin_loop();
+            if sys::ticks() > end {
+                return false;
+            }
+        }
+    }
+
+    /// Sleeps until there is an event. `hurry` tells since when an answer is due, if one is.
+    fn sleep(
+        &mut self,
+        life: &Life,
+        hurry: impl Fn(&mut Option<Instant>) -> Option<Instant>,
+    ) -> Result<(), PlatformError> {
+        let mut since = None;
+        loop {
+            self.area().sentry_asleep.swap(1, Ordering::SeqCst);
+            let seen = self.area().event.load(Ordering::SeqCst);
+            if seen == self.command {
+                break;
+            }
+            if life.has_ended() {
+                return Err(PlatformError::StubDied { pid: life.pid(), what: "it ended" });
+            }
+            let timeout = hurry(&mut since).map(|since| PATIENCE.saturating_sub(since.elapsed()));
+            if timeout == Some(Duration::ZERO) {
+                return Err(broken(life.pid()));
+            }
+            wait(&self.area().event, seen, timeout);
+        }
+        self.area().sentry_asleep.store(0, Ordering::Relaxed);
+        self.answered = true;
+        Ok(())
+    }
+}
+
+fn wait(word: &AtomicU32, seen: u32, timeout: Option<Duration>) {
+    sys::futex_wait(word, seen, timeout);
+}
+
+/// The error for a thread that does what its code would not.
+pub(super) fn broken(pid: i32) -> PlatformError {
+    PlatformError::StubBroken { pid }
+}

@@ -1,0 +1,15 @@
+//! The systrap back end.
+#![cfg(test)]
+
+#[path = "suite/common.rs"]
+mod common;
+#[path = "suite/lifetimes.rs"]
+mod lifetimes;
+#[path = "suite/traps.rs"]
+mod traps;
+#[path = "suite/vdso.rs"]
+mod vdso;
+
+fn new() -> std::sync::Arc<dyn platform::Platform> {
+    platform::systrap::Systrap::new().expect("it works here")
+}
