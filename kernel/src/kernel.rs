@@ -21,6 +21,12 @@ use crate::{
 pub trait Syscalls: Send + Sync {
     /// Answers the call whose number and arguments are in the registers, and leaves what it returns there.
     fn call(&self, cur: &mut CurrentTask);
+
+    /// A task is about to run its first instruction, or the first of a new program: says by [`CurrentTask::answer_ids`] what
+    /// the platform may answer.
+    fn begin(&self, cur: &mut CurrentTask) {
+        let _ = cur;
+    }
 }
 
 impl fmt::Debug for dyn Syscalls {

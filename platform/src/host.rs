@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 pub struct HostAuxv {
     /// `AT_HWCAP`: the word that `cpuid` leaf 1 gives in `edx`.
     pub hwcap: u64,
-    /// `AT_HWCAP2`.
+    /// `AT_HWCAP2`, without what guests are not to use.
     pub hwcap2: u64,
     /// `AT_MINSIGSTKSZ`: what a signal frame takes, in bytes; 0 if the host does not tell.
     pub min_signal_stack: u64,
@@ -20,10 +20,13 @@ pub fn host_auxv() -> HostAuxv {
     let _ = vdso_ranges();
     HostAuxv {
         hwcap: value(libc::AT_HWCAP),
-        hwcap2: value(libc::AT_HWCAP2),
+        hwcap2: value(libc::AT_HWCAP2) & !HWCAP2_FSGSBASE,
         min_signal_stack: value(libc::AT_MINSIGSTKSZ),
     }
 }
+
+/// A program may set its segment bases by instructions. Guests are not told: the sentry sees what they set by calls.
+pub(crate) const HWCAP2_FSGSBASE: u64 = 1 << 1;
 
 fn value(kind: libc::c_ulong) -> u64 {
     // SAFETY: getauxval takes any number and reads memory that the C library set up before main.

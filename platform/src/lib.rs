@@ -8,6 +8,7 @@
 mod cpu;
 mod fpu;
 mod host;
+pub mod patch;
 pub mod ptrace;
 mod registers;
 mod stub;

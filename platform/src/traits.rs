@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use abi::{Registers, Signal};
 
+use crate::patch::Patches;
+
 /// What a mapping lets the guest do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Access {
@@ -198,6 +200,11 @@ pub trait AddressSpace: Send + Sync + Debug {
     /// Those of mprotect(2) on the host.
     fn protect(&self, addr: u64, len: u64, access: Access) -> Result<(), PlatformError>;
 
+    /// The patches of system calls, for the owner of the memory to make; `None` where the back end has no use for any.
+    fn patches(&self) -> Option<Arc<Patches>> {
+        None
+    }
+
     /// Makes a guest thread's place in this space. To be called, used and dropped on the host thread that will serve
     /// that guest thread.
     ///
@@ -214,6 +221,17 @@ pub trait Context: Debug {
     /// # Errors
     /// [`PlatformError::StubDied`] when the stub was killed from outside, and those of the host calls it takes.
     fn switch(&mut self, regs: &mut Registers) -> Result<Trap, PlatformError>;
+
+    /// Tells whether the last trap was a system call that would have come faster from a patched place.
+    fn wants_patch(&self) -> bool {
+        false
+    }
+
+    /// What getpid(2) and gettid(2) return to this thread from now on, in case the back end can answer them by itself;
+    /// `None` if they are to trap.
+    fn answer_ids(&mut self, ids: Option<(i32, i32)>) {
+        let _ = ids;
+    }
 
     /// The handle by which any thread stops the guest.
     fn interrupter(&self) -> Arc<dyn Interrupt>;

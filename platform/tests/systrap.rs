@@ -11,5 +11,5 @@ mod traps;
 mod vdso;
 
 fn new() -> std::sync::Arc<dyn platform::Platform> {
-    platform::systrap::Systrap::new().expect("it works here")
+    platform::systrap::Systrap::new(platform::systrap::Options::default()).expect("it works here")
 }

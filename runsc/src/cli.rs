@@ -65,6 +65,9 @@ pub(crate) struct Global {
     /// What runs the container's code
     #[arg(long, value_name = "NAME", default_value = "systrap")]
     pub(crate) platform: String,
+    /// Leave the container's system calls as they are: each is a signal then
+    #[arg(long)]
+    pub(crate) systrap_disable_syscall_patching: bool,
     /// Network of the container
     #[arg(long, value_enum, default_value_t)]
     pub(crate) network: Network,

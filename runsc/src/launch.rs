@@ -151,6 +151,7 @@ fn boot_args(global: &Global, id: &str, spec: &Spec, mounts: Vec<GuestMount>) ->
         readonly_root,
         overlay: overlay(global)?,
         platform: global.platform.clone(),
+        disable_patching: global.systrap_disable_syscall_patching,
         strace: (global.strace || !global.strace_syscalls.is_empty()).then(|| global.strace_syscalls.clone()),
         debug: global.debug,
         shared_files: global.file_access == FileAccess::Shared,

@@ -19,7 +19,15 @@ pub fn arch_prctl(cx: &mut Cx<'_>, operation: i32, addr: u64) -> Result<usize, E
     match operation {
         ARCH_SET_FS | ARCH_SET_GS if addr >= TASK_SIZE_MAX => return Err(Errno::EPERM),
         ARCH_SET_FS => cx.cur.regs_mut().fs_base = addr,
-        ARCH_SET_GS => cx.cur.regs_mut().gs_base = addr,
+        ARCH_SET_GS => {
+            // Patched calls find their way by the GS base, where the guest has no use for it.
+            if addr != 0
+                && let Some(mm) = cx.cur.mm()
+            {
+                mm.forbid_patches();
+            }
+            cx.cur.regs_mut().gs_base = addr;
+        }
         ARCH_GET_FS => UserPtr::new(addr).write(cx, &cx.regs().fs_base)?,
         ARCH_GET_GS => UserPtr::new(addr).write(cx, &cx.regs().gs_base)?,
         // CET, CPUID faulting and AMX permissions: as a processor without them.

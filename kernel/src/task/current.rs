@@ -171,6 +171,11 @@ impl CurrentTask {
         self.context.load_fpu(state).map_err(|_host| Errno::EIO)
     }
 
+    /// Lets the platform answer getpid(2) and gettid(2) by itself; `None` if they are to be calls like others.
+    pub fn answer_ids(&mut self, ids: Option<(i32, i32)>) {
+        self.context.answer_ids(ids);
+    }
+
     /// Says what restart_syscall(2) is to continue, for a call that returns `ERESTART_RESTARTBLOCK`.
     pub const fn set_restart(&mut self, block: RestartBlock) {
         self.restart = Some(block);

@@ -45,6 +45,7 @@ impl CurrentTask {
         self.context = context;
         self.regs = initial_registers(&loaded);
         self.become_program(mm, name, loaded);
+        self.begin_program();
         Ok(())
     }
 

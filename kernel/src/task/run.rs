@@ -13,6 +13,7 @@ const NO_SYSCALL: u64 = u64::MAX;
 impl CurrentTask {
     /// Runs until the task exits.
     pub(crate) fn run(mut self) {
+        self.begin_program();
         loop {
             signal::deliver(&mut self);
             if self.is_leaving() {
@@ -21,6 +22,13 @@ impl CurrentTask {
             self.run_program();
         }
         self.finish();
+    }
+
+    /// The task has a program, or a place to run it, that it has not run yet.
+    pub(crate) fn begin_program(&mut self) {
+        if let Some(syscalls) = self.kernel().syscalls().cloned() {
+            syscalls.begin(self);
+        }
     }
 
     /// Tells whether the task is to exit now.
@@ -37,7 +45,14 @@ impl CurrentTask {
         let trap = context.switch(regs);
         task.cpu.enter(Mode::System, clock.monotonic_ns());
         match trap {
-            Ok(Trap::Syscall) => self.answer_syscall(),
+            Ok(Trap::Syscall) => {
+                if context.wants_patch()
+                    && let Some(mm) = task.mm()
+                {
+                    mm.patch_syscall(regs.rip);
+                }
+                self.answer_syscall();
+            }
             Ok(Trap::Fault { addr, access }) => self.answer_fault(addr, access),
             Ok(Trap::Exception { signal, code, addr }) => {
                 signal::force_signal(self, SigInfo::fault(signal, code, addr));

@@ -133,6 +133,9 @@ impl MemoryManager {
         if !allowed {
             return Err(Errno::EFAULT);
         }
+        if want == Want::ForceWrite {
+            locked.unpatch_range(&(addr..addr.saturating_add(len as u64)));
+        }
         let fault = |error| if error == Errno::ENOMEM { error } else { Errno::EFAULT };
         if locked.fill(page, want.writes()).map_err(fault)? {
             locked.show(page, false)?;
@@ -238,7 +241,11 @@ impl MemoryManager {
     /// # Errors
     /// `EFAULT` where nothing is mapped, `ENOMEM`.
     pub fn read_bytes_force(&self, addr: u64, into: &mut [u8]) -> Result<usize, Errno> {
-        self.read_all(addr, into, Want::ForceRead)
+        let done = self.read_all(addr, into, Want::ForceRead)?;
+        if let Some(patches) = &self.patches {
+            patches.hide(addr, into.get_mut(..done).unwrap_or_default());
+        }
+        Ok(done)
     }
 
     /// Stores bytes as ptrace(2) and `/proc/PID/mem` do, whatever the protections of private mappings; tells how many.

@@ -57,6 +57,9 @@ impl MemoryManager {
 impl Locked<'_> {
     fn resolve_fault(&mut self, addr: u64, access: FaultAccess) -> Result<(), FaultSignal> {
         let page = addr & !(PAGE - 1);
+        if self.show_trampoline(page, access) {
+            return Ok(());
+        }
         if !self.find_or_grow(page) || self.state.guards.get(page).is_some() {
             return Err(FaultSignal::segv(addr, FaultSignal::SEGV_MAPERR));
         }

@@ -57,6 +57,7 @@ impl Locked<'_> {
             }
             child.put_vma(range, vma);
         }
+        self.copy_trampolines(child);
         self.update_shown(0..u64::MAX);
     }
 

@@ -7,6 +7,7 @@ use abi::Errno;
 use sync::{RangeMap, RwLockWriteGuard};
 
 use super::MemoryManager;
+use super::patch::Area;
 use super::pma::{Place, Pma, intersect};
 use super::types::{MmLayout, MmLimits};
 use super::vma::{Vma, flag};
@@ -57,6 +58,8 @@ pub(super) struct State {
     pub last_anon: u64,
     /// What `MADV_GUARD_INSTALL` guards; there are no pages there.
     pub guards: RangeMap<()>,
+    /// Where patched system calls go.
+    pub trampolines: Vec<Area>,
     pub spurious: Spurious,
     /// Grows by each change of what the address space shows.
     pub generation: u64,
@@ -158,6 +161,7 @@ impl<'a> Locked<'a> {
 
     /// Adds a mapping where there is none; does not merge.
     pub(super) fn put_vma(&mut self, range: Range<u64>, vma: Vma) {
+        self.evict_trampolines(&range);
         self.account(range.end - range.start, &vma, true);
         let refused = self.state.vmas.insert(range, vma);
         debug_assert!(refused.is_ok(), "mappings are added to holes only");

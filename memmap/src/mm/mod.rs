@@ -12,6 +12,7 @@ mod mmap;
 mod mprotect;
 mod mremap;
 mod msync;
+mod patch;
 mod place;
 mod pma;
 mod stack;
@@ -27,6 +28,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use abi::Errno;
+use platform::patch::Patches;
 use platform::{Access, AddressSpace, Platform};
 use sync::{LockClass, RwLock};
 
@@ -50,6 +52,8 @@ pub struct MemoryManager {
     memory_file: Arc<MemoryFile>,
     platform: Arc<dyn Platform>,
     space: Arc<dyn AddressSpace>,
+    /// The space's.
+    patches: Option<Arc<Patches>>,
     /// The addresses that may be mapped.
     user: Range<u64>,
     bases: Bases,
@@ -86,6 +90,7 @@ impl MemoryManager {
             weak: weak.clone(),
             memory_file,
             platform,
+            patches: space.patches(),
             space,
             user: user.start.max(place::MMAP_MIN_ADDR)..user.end & !(PAGE - 1),
             bases,
@@ -115,6 +120,7 @@ impl MemoryManager {
         let mut locked = self.lock();
         locked.state.released = true;
         locked.drop_vmas(0..u64::MAX);
+        locked.evict_trampolines(&(0..u64::MAX));
     }
 
     /// Takes pages of a file away, so that the next access asks the file again: it was truncated, a hole was punched, or
@@ -162,12 +168,17 @@ impl Drop for MemoryManager {
         let state = std::mem::take(self.state.get_mut());
         let mut garbage = locked::Garbage::new(Arc::clone(&self.memory_file));
         // No task is left to run here; yet what guests share with the sentry is not to be trusted to stand still.
-        let shown = state.pmas.iter().any(|(_, p)| p.shown != Access::NONE);
+        let shown = !state.trampolines.is_empty() || state.pmas.iter().any(|(_, p)| p.shown != Access::NONE);
         let hidden =
             !shown || pma::is_hidden(&self.space.unmap(self.user.start, self.user.end - self.user.start));
         for (range, pma) in state.pmas.iter() {
             if hidden && !state.broken {
                 garbage.add_pma(&range, pma.clone());
+            }
+        }
+        for page in state.trampolines.iter().flat_map(patch::Area::memory) {
+            if hidden && !state.broken {
+                garbage.add_range(page);
             }
         }
         for (range, vma) in state.vmas.iter() {

@@ -87,6 +87,9 @@ impl Locked<'_> {
         }
         let changed = range.start..end;
         if !changed.is_empty() {
+            if prot & PROT_WRITE != 0 {
+                self.unpatch_range(&changed);
+            }
             self.change_vmas(changed.clone(), |vma| vma.protect(prot));
             self.update_shown(changed);
         }

@@ -182,6 +182,8 @@ impl Locked<'_> {
         };
         // What is to be moved, without what is cut off by a smaller length.
         let kept = args.addr..args.addr + args.old_len.min(args.new_len);
+        // A patch holds for its place only.
+        self.unpatch_range(&kept);
         if args.old_len > args.new_len {
             self.drop_vmas(kept.end..args.addr + args.old_len);
         }

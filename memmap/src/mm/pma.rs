@@ -100,6 +100,7 @@ impl Locked<'_> {
 
     /// Takes pages away, after the guest can no longer reach them.
     pub(super) fn drop_pmas(&mut self, range: Range<u64>) {
+        self.forget_patches(&range);
         let gone = self.state.pmas.remove_range(range, Pma::split);
         let shown = gone.iter().filter(|(_, p)| p.shown != Access::NONE).map(|(r, _)| r.clone());
         let hull = shown.reduce(|a, b| a.start.min(b.start)..a.end.max(b.end));

@@ -52,7 +52,11 @@ pub(super) mod offset {
     pub(in super::super) const GS_BASE: usize = offset_of!(Area, gs_base);
     pub(in super::super) const ENTRY_RSP: usize = offset_of!(Area, entry_rsp);
     pub(in super::super) const STACK: usize = offset_of!(Area, stack);
-    pub(in super::super) const FAST_ENTRY: usize = offset_of!(Area, fast_entry);
+    pub(in super::super) const ENTRIES: usize = offset_of!(Area, entries);
+    pub(in super::super) const TAIL: usize = offset_of!(Area, tail);
+    pub(in super::super) const ANSWERS: usize = offset_of!(Area, answers);
+    pub(in super::super) const PID: usize = offset_of!(Area, pid);
+    pub(in super::super) const TID: usize = offset_of!(Area, tid);
 }
 
 /// The first page of a slot. What the sentry writes and what the thread writes lie on cache lines of their own.
@@ -100,8 +104,16 @@ pub(super) struct Area {
     pub(super) entry_rsp: AtomicU64,
     /// The `stack_t` of the signal stack.
     pub(super) stack: [AtomicU64; 3],
-    /// Where patched calls go, found by way of the GS base, which is the area's address.
-    pub(super) fast_entry: AtomicU64,
+    /// Where patched calls go, found by way of the GS base, which is the area's address: those of any number, getpid, and
+    /// gettid.
+    pub(super) entries: [AtomicU64; 3],
+    /// Where the guest goes on after a patched call, which is not where it believes to be.
+    pub(super) tail: AtomicU64,
+    /// Written by the sentry: whether the answers hold.
+    pub(super) answers: AtomicU64,
+    /// What getpid(2) and gettid(2) return.
+    pub(super) pid: AtomicU64,
+    pub(super) tid: AtomicU64,
 }
 
 impl Area {
@@ -274,7 +286,27 @@ impl AreaSlot {
         self.region
     }
 
-    /// The address of a word of the area in the stub is of no use here: futexes of a shared file are found by the file.
+    /// Lets the thread answer getpid(2) and gettid(2) by itself, or ask.
+    pub(super) fn answer(&self, ids: Option<(i32, i32)>) {
+        let area = self.area();
+        let (pid, tid) = ids.unwrap_or_default();
+        let number = |id: i32| u64::from(id.cast_unsigned());
+        area.pid.store(number(pid), Ordering::Relaxed);
+        area.tid.store(number(tid), Ordering::Relaxed);
+        area.answers.store(ids.is_some().into(), Ordering::Relaxed);
+        let fast = super::code::fast_offset();
+        let offsets = if ids.is_some() { super::code::answer_offsets() } else { [fast; 2] };
+        for (entry, offset) in area.entries.iter().zip([fast, offsets[0], offsets[1]]) {
+            entry.store(self.region + offset, Ordering::SeqCst);
+        }
+    }
+
+    /// The flags that a thread put on its stack when it entered for a patched call.
+    pub(super) fn pushed_flags(&self) -> u64 {
+        // SAFETY: the stack's last word lies in the slot, and is only read as a word.
+        unsafe { &*self.at(SLOT - 8).cast::<AtomicU64>() }.load(Ordering::Relaxed)
+    }
+
     fn prepare(&self) {
         let area = self.area();
         area.store_registers(&Registers::default(), 0);
@@ -294,7 +326,7 @@ impl AreaSlot {
         for (place, value) in area.stack.iter().zip(stack) {
             place.store(value, Ordering::Relaxed);
         }
-        area.fast_entry.store(self.region + super::code::fast_offset(), Ordering::SeqCst);
+        self.answer(None);
     }
 }
 

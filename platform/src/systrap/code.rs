@@ -57,17 +57,28 @@ std::arch::global_asm!(
     .balign 4096
     .globl sentrybox_thread_page, sentrybox_thread_start, sentrybox_thread_signal, sentrybox_thread_end
     .globl sentrybox_thread_fast, sentrybox_thread_saved
+    .globl sentrybox_thread_getpid, sentrybox_thread_gettid, sentrybox_thread_got_pid, sentrybox_thread_got_tid
+    .hidden sentrybox_thread_getpid, sentrybox_thread_gettid, sentrybox_thread_got_pid, sentrybox_thread_got_tid
     .hidden sentrybox_thread_page, sentrybox_thread_start, sentrybox_thread_signal, sentrybox_thread_end
     .hidden sentrybox_thread_fast, sentrybox_thread_saved
     .set E, sentrybox_thread_page + {area}
     .set TOP, sentrybox_thread_page + {top}
 sentrybox_thread_page:
 
-    /* A patched system call: rcx is where it goes on. */
+    /* A patched system call: rcx is where it goes on for the guest's eyes, r11 where it does. A thread that is stopped
+       before `saved` is sent back to before the call, but for one that has an answer already. */
 sentrybox_thread_fast:
     mov [rip + E + {entry_rsp}], rsp
     lea rsp, [rip + TOP]
     pushfq
+    cmp dword ptr [rip + E + {answers}], 0
+    je .Lfast_store
+    cmp eax, {getpid}
+    je .Lfast_pid
+    cmp eax, {gettid}
+    je .Lfast_tid
+.Lfast_store:
+    mov [rip + E + {tail}], r11
     mov [rip + E + {rax}], rax
     mov [rip + E + {rdi}], rdi
     mov [rip + E + {rsi}], rsi
@@ -90,6 +101,21 @@ sentrybox_thread_fast:
     mov [rip + E + {fs_base}], r11
     mov r11, [rip + E + {entry_rsp}]
     mov [rip + E + {rsp}], r11
+    jmp sentrybox_thread_saved
+.Lfast_pid:
+    popfq
+    mov rsp, [rip + E + {entry_rsp}]
+sentrybox_thread_getpid:
+    mov rax, [rip + E + {pid}]
+sentrybox_thread_got_pid:
+    jmp r11
+.Lfast_tid:
+    popfq
+    mov rsp, [rip + E + {entry_rsp}]
+sentrybox_thread_gettid:
+    mov rax, [rip + E + {tid}]
+sentrybox_thread_got_tid:
+    jmp r11
 sentrybox_thread_saved:
     mov dword ptr [rip + E + {kind}], {syscall}
 .Lthread_post:
@@ -389,6 +415,12 @@ sentrybox_thread_end:
     fs_base = const super::area::offset::FS_BASE,
     gs_base = const super::area::offset::GS_BASE,
     entry_rsp = const super::area::offset::ENTRY_RSP,
+    tail = const super::area::offset::TAIL,
+    answers = const super::area::offset::ANSWERS,
+    pid = const super::area::offset::PID,
+    tid = const super::area::offset::TID,
+    getpid = const libc::SYS_getpid,
+    gettid = const libc::SYS_gettid,
     stack = const super::area::offset::STACK,
     fpu = const super::area::FPU - AREA,
 );
@@ -406,6 +438,10 @@ unsafe extern "C" {
     static sentrybox_thread_page: u8;
     static sentrybox_thread_fast: u8;
     static sentrybox_thread_saved: u8;
+    static sentrybox_thread_getpid: u8;
+    static sentrybox_thread_gettid: u8;
+    static sentrybox_thread_got_pid: u8;
+    static sentrybox_thread_got_tid: u8;
     static sentrybox_thread_start: u8;
     static sentrybox_thread_signal: u8;
     static sentrybox_thread_end: u8;
@@ -423,6 +459,16 @@ pub(super) fn start_offset() -> u64 {
 /// Offset of the entry for patched system calls.
 pub(super) fn fast_offset() -> u64 {
     offset(&raw const sentrybox_thread_fast)
+}
+
+/// Offsets of the entries for getpid and gettid.
+pub(super) fn answer_offsets() -> [u64; 2] {
+    [offset(&raw const sentrybox_thread_getpid), offset(&raw const sentrybox_thread_gettid)]
+}
+
+/// Tells whether a thread at this offset has the answer in `rax`, and nothing else to do than to go on.
+pub(super) fn has_answer(at: u64) -> bool {
+    [&raw const sentrybox_thread_got_pid, &raw const sentrybox_thread_got_tid].map(offset).contains(&at)
 }
 
 /// Offset up to which a thread that entered there can be sent back.

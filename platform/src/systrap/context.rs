@@ -11,6 +11,7 @@ use super::pace::Pace;
 use super::space::SystrapSpace;
 use super::thread::{Thread, Waiting, broken};
 use super::trap::{self, Event};
+use crate::patch::Patches;
 use crate::{Context, FpuState, Interrupt, PlatformError, Trap, fpu, registers};
 
 /// The trap flag, by which a guest would stop in the code of its stub.
@@ -26,6 +27,10 @@ pub(super) struct SystrapContext {
     pace: Pace,
     /// The registers that the guest had at its last trap.
     current: Registers,
+    /// Where the guest goes on after a patched call.
+    tail: Option<u64>,
+    /// The last trap was a system call that came by a signal.
+    by_signal: bool,
     /// Only the thread that made it may use it.
     _local: PhantomData<*const ()>,
 }
@@ -36,7 +41,16 @@ impl SystrapContext {
         let pace = Pace::new(Arc::clone(&shared.crowd), shared.cpus.clone(), thread.tid);
         let interrupter = Arc::new(Interrupter::new(space.pid(), thread.tid, Arc::clone(&thread.slot)));
         let current = Registers { cs: registers::USER_CS, ss: registers::USER_DS, ..Registers::default() };
-        Self { space, thread: Some(thread), interrupter, pace, current, _local: PhantomData }
+        Self {
+            space,
+            thread: Some(thread),
+            interrupter,
+            pace,
+            current,
+            tail: None,
+            by_signal: false,
+            _local: PhantomData,
+        }
     }
 
     fn thread(&mut self) -> &mut Thread {
@@ -44,39 +58,57 @@ impl SystrapContext {
     }
 
     fn run(&mut self, regs: &mut Registers, waiting: Waiting) -> Result<Trap, PlatformError> {
-        let Self { space, thread, interrupter, current, .. } = self;
+        let Self { space, thread, interrupter, current, tail, by_signal, .. } = self;
         let thread = thread.as_mut().expect("taken by drop only");
+        let patches = space.patches_of();
         let mut wanted = *regs;
         registers::sanitize(&mut wanted, current);
         wanted.eflags &= !TRAP_FLAG;
+        let after_call = tail.take().filter(|_| wanted.rip == current.rip);
         *current = wanted;
+        let mut rip = after_call.unwrap_or_else(|| resumption(patches, current.rip));
         loop {
             // A guest that has no use for its GS base lends it to the stub, whose patched calls find their area by it.
             let lent = thread.slot.region() + AREA;
             let gs_base = if current.gs_base == 0 { lent } else { current.gs_base };
-            thread.area().store_registers(current, gs_base);
+            thread.area().store_registers(&Registers { rip, ..*current }, gs_base);
             thread.resume(waiting, space.life(), interrupter)?;
             let event = trap::event(thread.area(), current);
             if current.gs_base == lent {
                 current.gs_base = 0;
             }
-            match event {
-                Event::Trap(trap) => {
-                    *regs = *current;
-                    return Ok(trap);
+            *by_signal = matches!(event, Event::Trap(Trap::Syscall));
+            if let Some(patches) = patches.filter(|_| !matches!(event, Event::Patched(_))) {
+                trap::leave_patch(&thread.slot, patches, current);
+            }
+            rip = resumption(patches, current.rip);
+            let trap = match event {
+                Event::Trap(trap) => trap,
+                Event::Patched(next) => {
+                    *tail = Some(next);
+                    Trap::Syscall
                 }
+                Event::Halted if rip != current.rip => continue,
+                Event::Halted => trap::PROTECTION,
                 Event::Stopped => {
                     // In this order, so that an interrupt that comes now is not lost.
                     thread.area().interrupt.store(0, Ordering::SeqCst);
-                    if interrupter.is_pending() {
-                        *regs = *current;
-                        return Ok(Trap::Interrupted);
+                    if !interrupter.is_pending() {
+                        continue;
                     }
+                    Trap::Interrupted
                 }
                 Event::Broken => return Err(broken(space.pid())),
-            }
+            };
+            *regs = *current;
+            return Ok(trap);
         }
     }
+}
+
+/// Where a guest that is to go on at `rip` goes on.
+fn resumption(patches: Option<&Patches>, rip: u64) -> u64 {
+    patches.map_or(rip, |patches| patches.resumption(rip))
 }
 
 impl Context for SystrapContext {
@@ -89,6 +121,14 @@ impl Context for SystrapContext {
         self.pace.leave();
         self.interrupter.leave(matches!(result, Ok(Trap::Interrupted)));
         result
+    }
+
+    fn wants_patch(&self) -> bool {
+        self.by_signal
+    }
+
+    fn answer_ids(&mut self, ids: Option<(i32, i32)>) {
+        self.thread().slot.answer(ids);
     }
 
     fn interrupter(&self) -> Arc<dyn Interrupt> {

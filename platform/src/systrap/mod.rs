@@ -37,6 +37,19 @@ pub const HOST_CALLS: &[(i64, &str)] = &[
     (libc::SYS_sched_setaffinity, "keeps a guest thread and the sentry's thread for it where they meet fast"),
 ];
 
+/// How the back end works.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// System calls are patched where they are made, so that the next needs no signal.
+    pub patching: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { patching: true }
+    }
+}
+
 /// The back end.
 #[derive(Debug)]
 pub struct Systrap(Arc<Shared>);
@@ -47,6 +60,7 @@ pub(crate) struct Shared {
     spaces: Mutex<HashMap<i32, Weak<SystrapSpace>>>,
     cpus: Cpus,
     crowd: Arc<pace::Crowd>,
+    patching: bool,
     on_stub_death: OnceLock<StubDeathHook>,
 }
 
@@ -76,9 +90,7 @@ impl Systrap {
     /// [`PlatformError::Unavailable`] on a processor without XSAVE, or where user space may not set its segment bases
     /// (Linux before 5.9); those of the host calls it takes.
     #[expect(clippy::new_ret_no_self, reason = "callers hold every back end by the trait")]
-    pub fn new() -> Result<Arc<dyn Platform>, PlatformError> {
-        /// `HWCAP2_FSGSBASE`.
-        const FSGSBASE: u64 = 1 << 1;
+    pub fn new(options: Options) -> Result<Arc<dyn Platform>, PlatformError> {
         let unavailable = |why: &str| PlatformError::Unavailable { platform: "systrap", why: why.into() };
         if !std::is_x86_feature_detected!("xsave") {
             return Err(unavailable("the processor has no XSAVE"));
@@ -87,7 +99,7 @@ impl Systrap {
             return Err(unavailable("the processor has more FPU state than is known of"));
         }
         // SAFETY: getauxval reads what the kernel gave the process.
-        if unsafe { libc::getauxval(libc::AT_HWCAP2) } & FSGSBASE == 0 {
+        if unsafe { libc::getauxval(libc::AT_HWCAP2) } & crate::host::HWCAP2_FSGSBASE == 0 {
             return Err(unavailable("the kernel does not let programs set their segment bases"));
         }
         let template = Template::new(Flavor::Trapping)?;
@@ -97,6 +109,7 @@ impl Systrap {
             spaces: Mutex::default(),
             cpus,
             crowd: Arc::default(),
+            patching: options.patching,
             on_stub_death: OnceLock::new(),
         }))))
     }
@@ -151,4 +164,14 @@ impl Platform for Systrap {
         self.0.spaces.lock().insert(space.pid(), Arc::downgrade(&space));
         Ok(space)
     }
+}
+
+/// The offset in a thread's area of where a patched call goes whose number is this, if it is known.
+pub(crate) fn entry(number: Option<u32>) -> u32 {
+    let index = match number.map(i64::from) {
+        Some(libc::SYS_getpid) => 1,
+        Some(libc::SYS_gettid) => 2,
+        _ => 0,
+    };
+    u32::try_from(area::offset::ENTRIES + 8 * index).unwrap_or(0)
 }

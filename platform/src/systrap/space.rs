@@ -8,6 +8,7 @@ use super::area::{AreaSlot, STRIDE};
 use super::context::SystrapContext;
 use super::region;
 use super::thread::Thread;
+use crate::patch::Patches;
 use crate::stub::control::Operation;
 use crate::stub::layout::{LOWEST, PAGE, REGIONS, REGIONS_END};
 use crate::stub::lock::Mutex;
@@ -19,6 +20,7 @@ use crate::{Access, AddressSpace, Context, PlatformError, sys};
 pub(super) struct SystrapSpace {
     shared: Arc<Shared>,
     life: Life,
+    patches: Option<Arc<Patches>>,
     state: Mutex<State>,
 }
 
@@ -68,7 +70,8 @@ impl SystrapSpace {
         let area = Arc::new(area);
         stub.keep(Arc::clone(&area));
         let state = State { stub, starting: Some(area), spare: Vec::new(), threads: 1 };
-        Self { shared, life, state: Mutex::new(state) }
+        let patches = shared.patching.then(Arc::default);
+        Self { shared, life, patches, state: Mutex::new(state) }
     }
 
     pub(super) const fn pid(&self) -> i32 {
@@ -81,6 +84,10 @@ impl SystrapSpace {
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
         &self.shared
+    }
+
+    pub(super) fn patches_of(&self) -> Option<&Patches> {
+        self.patches.as_deref()
     }
 
     /// The host told that the process ended, which nobody meant. Gives its wait status, once.
@@ -183,6 +190,10 @@ impl AddressSpace for SystrapSpace {
             Err(error) if sys::errno_of(&error) == libc::ENOMEM => Ok(()),
             other => other,
         }
+    }
+
+    fn patches(&self) -> Option<Arc<Patches>> {
+        self.patches.clone()
     }
 
     fn new_context(self: Arc<Self>) -> Result<Box<dyn Context>, PlatformError> {

@@ -3,8 +3,9 @@ use std::sync::atomic::Ordering;
 
 use abi::{Registers, Signal};
 
-use super::area::Area;
+use super::area::{Area, AreaSlot, STACK_TOP};
 use super::code::{self, INTERRUPT, kind};
+use crate::patch::{Patches, Place};
 use crate::registers::USER_CS;
 use crate::vsyscall;
 use crate::{FaultAccess, Trap};
@@ -14,6 +15,7 @@ const SI_KERNEL: i32 = 0x80;
 /// `si_code` of a signal that a seccomp filter sent.
 const SYS_SECCOMP: i32 = 1;
 const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
+const GENERAL_PROTECTION: u32 = 13;
 const PAGE_FAULT: u32 = 14;
 const ERROR_WRITE: u32 = 2;
 const ERROR_FETCH: u32 = 16;
@@ -23,6 +25,10 @@ const ERROR_FETCH: u32 = 16;
 pub(super) enum Event {
     /// The guest trapped.
     Trap(Trap),
+    /// A patched system call; it goes on at this address, whatever `rip` says.
+    Patched(u64),
+    /// A processor exception that `hlt` would be, behind a patched call.
+    Halted,
     /// The thread was stopped by a signal of ours.
     Stopped,
     /// The thread did what its code cannot do by itself.
@@ -63,7 +69,8 @@ pub(super) fn event(area: &Area, regs: &mut Registers) -> Event {
         kind::SYSCALL => {
             area.load_registers(regs);
             regs.orig_rax = regs.rax;
-            Event::Trap(Trap::Syscall)
+            regs.cs = USER_CS;
+            Event::Patched(area.tail.load(Ordering::Relaxed))
         }
         kind::SIGNAL => {
             let selectors = area.selectors.load(Ordering::Relaxed);
@@ -85,6 +92,9 @@ pub(super) fn event(area: &Area, regs: &mut Registers) -> Event {
         _ => Event::Broken,
     }
 }
+
+/// The trap of an address that is not canonical, and of much else that user space must not do.
+pub(super) const PROTECTION: Trap = Trap::Exception { signal: Signal::SIGSEGV, code: SI_KERNEL, addr: 0 };
 
 const fn exception(signal: Signal, code: i32, addr: u64) -> Event {
     Event::Trap(Trap::Exception { signal, code, addr })
@@ -113,6 +123,7 @@ fn signal(told: Told, regs: &mut Registers) -> Event {
             };
             Event::Trap(Trap::Fault { addr: told.cr2, access })
         }
+        libc::SIGSEGV if told.trap == GENERAL_PROTECTION => Event::Halted,
         libc::SIGSEGV => exception(Signal::SIGSEGV, SI_KERNEL, 0),
         libc::SIGBUS | libc::SIGTRAP | libc::SIGFPE | libc::SIGILL if told.code > 0 => {
             match Signal::new(told.signal) {
@@ -126,9 +137,26 @@ fn signal(told: Told, regs: &mut Registers) -> Event {
     }
 }
 
-/// Sends a thread that was stopped while a patched call was being taken back to before it.
-pub(super) fn entering(area: &Area, region: u64, regs: &Registers) -> Option<u64> {
-    let at = regs.rip.checked_sub(region)?;
-    let inside = (code::fast_offset()..code::saved_offset()).contains(&at);
-    inside.then(|| area.entry_rsp.load(Ordering::Relaxed))
+/// Makes the registers of a thread that was stopped in a patched call, or on the way from it to the sentry, those that the
+/// guest would have without the patch: those from before the call, or after it if it has its answer.
+pub(super) fn leave_patch(slot: &AreaSlot, patches: &Patches, regs: &mut Registers) {
+    let region = slot.region();
+    let at = regs.rip.wrapping_sub(region);
+    if !(code::fast_offset()..code::saved_offset()).contains(&at) {
+        if let Place::At(rip) = patches.place(regs.rip) {
+            regs.rip = rip;
+        }
+        return;
+    }
+    if code::has_answer(at) {
+        regs.rip = regs.rcx;
+        return;
+    }
+    if regs.rsp == region + STACK_TOP - 8 {
+        regs.eflags = slot.pushed_flags();
+    }
+    if (region..=region + STACK_TOP).contains(&regs.rsp) {
+        regs.rsp = slot.area().entry_rsp.load(Ordering::Relaxed);
+    }
+    regs.rip = patches.start(regs.rcx).unwrap_or(regs.rcx);
 }

@@ -40,6 +40,8 @@ pub struct BootArgs {
     pub overlay: bool,
     /// The back end that runs guest code.
     pub platform: String,
+    /// Whether systrap leaves the guest's system calls as they are.
+    pub disable_patching: bool,
     /// Whether system calls are written to the report; and which, if not all.
     pub strace: Option<Vec<String>>,
     /// Whether the report shows details, and a forbidden host call is reported and not deadly.

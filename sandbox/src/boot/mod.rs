@@ -114,7 +114,9 @@ fn boot(channel: &Channel) -> Result<i32, BootError> {
     watch::block_signals().map_err(host_nix("block signals"))?;
     let platform = match args.platform.as_str() {
         "ptrace" => platform::ptrace::Ptrace::new()?,
-        "" | "systrap" => platform::systrap::Systrap::new()?,
+        "" | "systrap" => {
+            platform::systrap::Systrap::new(platform::systrap::Options { patching: !args.disable_patching })?
+        }
         other => return Err(BootError::UnknownPlatform(other.to_owned())),
     };
     let memory = memmap::MemoryFile::new().map_err(host("make the memory file"))?;

@@ -35,6 +35,9 @@ impl Platform for FakePlatform {
     fn name(&self) -> &'static str {
         "fake"
     }
+    fn host_calls(&self) -> &'static [(i64, &'static str)] {
+        &[]
+    }
     fn user_range(&self) -> Range<u64> {
         PAGE..0x7fff_ffff_f000
     }
