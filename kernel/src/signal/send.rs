@@ -77,13 +77,15 @@ fn send(
     wake: impl FnOnce(Signal),
 ) -> Result<(), Errno> {
     let signals = group.signals();
-    stop::before_sending(group, info.signal);
     let forced = from == From::Outside && SigSet::UNBLOCKABLE.contains(info.signal);
-    if !forced && is_ignored(group, target, info.signal) {
+    if info.signal == Signal::SIGKILL && (forced || !is_ignored(group, target, info.signal)) {
+        // First of all: a stopped process that goes on must find no other signal before this one.
+        kill_all_threads(group);
+        stop::before_sending(group, info.signal);
         return Ok(());
     }
-    if info.signal == Signal::SIGKILL {
-        kill_all_threads(group);
+    stop::before_sending(group, info.signal);
+    if !forced && is_ignored(group, target, info.signal) {
         return Ok(());
     }
     let limit = usize::try_from(group.limits().get(RLIMIT_SIGPENDING).0).unwrap_or(usize::MAX);

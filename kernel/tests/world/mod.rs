@@ -3,7 +3,7 @@ mod asm;
 
 use std::io::Write;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Weak};
 
 use abi::Errno;
 use kernel::{
@@ -143,6 +143,17 @@ fn wait(cur: &mut CurrentTask, status: u64) -> Result<usize, Errno> {
     Ok(usize::try_from(found.pid).expect("ids are positive"))
 }
 
+/// The platform that all worlds of this process share; it ends with the last of them, and its processes with it.
+fn platform() -> Arc<dyn platform::Platform> {
+    static SHARED: Mutex<Option<Weak<dyn platform::Platform>>> = Mutex::new(LockClass::Leaf, None);
+    let mut shared = SHARED.lock();
+    shared.as_ref().and_then(Weak::upgrade).unwrap_or_else(|| {
+        let platform = platform::ptrace::Ptrace::new().expect("ptrace works here");
+        *shared = Some(Arc::downgrade(&platform));
+        platform
+    })
+}
+
 /// A kernel without processes.
 pub(crate) struct World {
     kernel: Arc<Kernel>,
@@ -151,12 +162,11 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new() -> Self {
-        static PLATFORM: OnceLock<Arc<dyn platform::Platform>> = OnceLock::new();
-        let platform = PLATFORM.get_or_init(|| platform::ptrace::Ptrace::new().expect("ptrace works here"));
+        let platform = platform();
         let few = Arc::new(Few { next: Mutex::new(LockClass::Leaf, None) });
         let kernel = Kernel::new(KernelArgs {
             memory_file: MemoryFile::new().expect("memfd_create works"),
-            platform: Arc::clone(platform),
+            platform,
             clock: Arc::new(HostClock::new()),
             host: kernel::HostAuxv::default(),
             hostname: b"world".to_vec(),

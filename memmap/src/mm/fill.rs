@@ -151,7 +151,8 @@ impl Locked<'_> {
                 return Ok(false);
             }
         }
-        let mut part = self.part_to_copy(at, run);
+        // Pages of a file that were not stored to go on following the file.
+        let mut part = if pma.private { self.part_to_copy(at, run) } else { at..at + PAGE };
         let memory = self.mm.memory_file.allocate_to_fill(part.end - part.start).or_else(|_fragmented| {
             part = at..at + PAGE;
             self.mm.memory_file.allocate_to_fill(PAGE)
@@ -191,7 +192,13 @@ impl Locked<'_> {
 
     /// Copies pages of a host file; beyond its end there are zeros up to the end of the last page, and nothing after:
     /// the page `needed` bytes from the start must be there.
-    fn copy_host(&self, file: &HostMemory, offset: u64, into: FileRange, needed: u64) -> Result<(), Errno> {
+    pub(super) fn copy_host(
+        &self,
+        file: &HostMemory,
+        offset: u64,
+        into: FileRange,
+        needed: u64,
+    ) -> Result<(), Errno> {
         let mut buf = vec![0; usize::try_from(into.len()).map_err(|_wide| Errno::ENOMEM)?];
         let done = read_host(file, offset, &mut buf)? as u64;
         if done <= needed {

@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use abi::Errno;
-use platform::patch::{AFTER, AREA_LEN, BEFORE, JUMP_LEN, Site, TRAMPOLINE_LEN};
+use platform::patch::{AFTER, AREA_LEN, BEFORE, JUMP_BYTES, JUMP_LEN, Site, TRAMPOLINE_LEN, WINDOW_LEN};
 use platform::{Access, FaultAccess};
 
 use super::MemoryManager;
@@ -73,7 +73,7 @@ impl MemoryManager {
         if !patches.wants(next) {
             return;
         }
-        let mut bytes = [0; (BEFORE + AFTER) as usize];
+        let mut bytes = [0; WINDOW_LEN];
         let around = next.checked_sub(BEFORE).ok_or(Errno::EFAULT);
         let site = around
             .and_then(|start| self.read_bytes(start, &mut bytes))
@@ -145,12 +145,22 @@ impl Locked<'_> {
     /// Replaces a page of text by a copy with these bytes at `at`.
     fn change_text(&mut self, at: u64, bytes: &[u8]) -> Result<(), Errno> {
         let page = at & !(PAGE - 1);
-        self.fill(page, true)?;
+        self.fill(page, false)?;
         let Some((range, pma)) = self.state.pmas.get(page) else { return Err(Errno::EFAULT) };
-        let Place::Memory(start) = pma.place else { return Err(Errno::EFAULT) };
-        let from = start + (page - range.start);
+        let (place, offset) = (pma.place.clone(), page - range.start);
         let copy = self.mm.memory_file.allocate_to_fill(PAGE)?;
-        self.mm.memory_file.copy(from, copy.start, PAGE);
+        let copied = match place {
+            Place::Memory(start) => {
+                self.mm.memory_file.copy(start + offset, copy.start, PAGE);
+                Ok(())
+            }
+            Place::Host(file, start) => self.copy_host(&file, start + offset, copy, at - page),
+        };
+        if let Err(error) = copied {
+            self.garbage.add_range(copy);
+            return Err(error);
+        }
+        self.note_store(page);
         self.mm.memory_file.write_at(copy.start + (at - page), bytes);
         let place = Place::Memory(copy.start);
         let pma = Pma { place, private: true, writable: true, shown: Access::NONE };
@@ -158,7 +168,7 @@ impl Locked<'_> {
         self.show(page, false)
     }
 
-    fn add_trampoline(&mut self, site: &Site) -> Option<(u64, [u8; JUMP_LEN as usize])> {
+    fn add_trampoline(&mut self, site: &Site) -> Option<(u64, [u8; JUMP_BYTES])> {
         let find = |area: &Area| {
             let at = area.find(&site.window(area.base))?;
             Some((at, site.jump(at)?))
@@ -255,9 +265,10 @@ impl Locked<'_> {
         }
         let (space, file) = (&self.mm.space, &self.mm.memory_file);
         let pages = self.state.trampolines.iter_mut().flat_map(|area| &mut area.pages);
-        let Some(found) = pages.into_iter().find(|p| p.addr == page && !p.shown) else { return false };
-        found.shown =
-            space.map(page, PAGE, file.fd(), found.memory.start, Access::READ_EXECUTE, true).is_ok();
+        let Some(found) = pages.into_iter().find(|p| p.addr == page) else { return false };
+        // Another thread may have been faster.
+        found.shown = found.shown
+            || space.map(page, PAGE, file.fd(), found.memory.start, Access::READ_EXECUTE, true).is_ok();
         found.shown
     }
 

@@ -16,7 +16,11 @@ use std::ops::Range;
 pub use sites::{Patches, Place};
 
 /// The bytes of a jump.
-pub const JUMP_LEN: u64 = 5;
+pub const JUMP_BYTES: usize = 5;
+/// The same, for addresses.
+pub const JUMP_LEN: u64 = JUMP_BYTES as u64;
+/// How many bytes decide about a patch.
+pub const WINDOW_LEN: usize = 13;
 /// The bytes before the end of a `syscall` instruction, and those from there on, that decide about a patch.
 pub const BEFORE: u64 = 7;
 /// See [`BEFORE`].
@@ -51,7 +55,7 @@ enum Shape {
 impl Site {
     /// Looks at a `syscall` instruction that ends at `next`: its [`BEFORE`] bytes, and the [`AFTER`] bytes behind it.
     #[must_use]
-    pub fn decode(next: u64, bytes: &[u8; (BEFORE + AFTER) as usize]) -> Option<Self> {
+    pub fn decode(next: u64, bytes: &[u8; WINDOW_LEN]) -> Option<Self> {
         let [m, a, b, c, d, s0, s1, c0, c1, w, x, y, z] = *bytes;
         if [s0, s1] != SYSCALL {
             return None;
@@ -66,7 +70,7 @@ impl Site {
 
     /// The bytes that the jump replaces.
     #[must_use]
-    pub const fn original(&self) -> [u8; JUMP_LEN as usize] {
+    pub const fn original(&self) -> [u8; JUMP_BYTES] {
         match self.shape {
             Shape::Number(number) => {
                 let [a, b, c, d] = number.to_le_bytes();
@@ -98,7 +102,7 @@ impl Site {
 
     /// The jump to a trampoline at `at`, if it is near enough, and where the shape wants it.
     #[must_use]
-    pub fn jump(&self, at: u64) -> Option<[u8; JUMP_LEN as usize]> {
+    pub fn jump(&self, at: u64) -> Option<[u8; JUMP_BYTES]> {
         let distance = distance(self.start + JUMP_LEN, at)?;
         let [a, b, c, d] = distance.to_le_bytes();
         match self.shape {

@@ -17,8 +17,10 @@ const LONG_TICKS: u64 = 1 << 17;
 const MOST_TICKS: u64 = 1 << 17;
 /// The shortest, around 2 µs.
 const LEAST_TICKS: u64 = 1 << 12;
-/// How many switches in a row must find room before a pair moves apart.
-const CALM: u32 = 8;
+/// How many switches in a row must find room before a pair moves apart, at least: moving costs as much as many switches.
+const CALM: u32 = 64;
+/// And at most, which is where pairs get that are crowded again and again.
+const MOST_CALM: u32 = 1 << 16;
 
 /// The guest threads that run now.
 #[derive(Debug, Default)]
@@ -32,6 +34,8 @@ pub(super) struct Pace {
     placement: Placement,
     apart: bool,
     calm: u32,
+    /// How much of it makes the pair move apart.
+    enough: u32,
     entered: u64,
     left: u64,
     /// Means of the ticks in the guest, and in the sentry.
@@ -46,7 +50,18 @@ fn blend(mean: u64, value: u64) -> u64 {
 impl Pace {
     pub(super) fn new(crowd: Arc<Crowd>, cpus: Cpus, tid: i32) -> Self {
         let placement = Placement::new(cpus.clone(), tid);
-        Self { crowd, cpus, placement, apart: false, calm: 0, entered: 0, left: 0, guest: 0, sentry: 0 }
+        Self {
+            crowd,
+            cpus,
+            placement,
+            apart: false,
+            calm: 0,
+            enough: CALM,
+            entered: 0,
+            left: 0,
+            guest: 0,
+            sentry: 0,
+        }
     }
 
     /// Before the guest runs.
@@ -56,11 +71,12 @@ impl Pace {
         let inside = self.crowd.0.fetch_add(1, Relaxed) + 1;
         let roomy = usize::try_from(inside).is_ok_and(|inside| inside * 2 <= self.cpus.count());
         self.calm = if roomy && self.guest < LONG_TICKS { self.calm.saturating_add(1) } else { 0 };
-        let apart = self.calm >= CALM;
+        let apart = self.calm >= self.enough;
         if apart && !self.apart {
             self.apart = self.placement.part();
         } else if !apart && self.apart {
             self.apart = false;
+            self.enough = (self.enough * 4).min(MOST_CALM);
             self.placement.join();
         }
         self.entered = now;
