@@ -151,7 +151,8 @@ impl Locked<'_> {
                 return Ok(false);
             }
         }
-        let mut part = self.part_to_copy(at, run);
+        // Pages of a file that were not stored to go on following the file.
+        let mut part = if pma.private { self.part_to_copy(at, run) } else { at..at + PAGE };
         let memory = self.mm.memory_file.allocate_to_fill(part.end - part.start).or_else(|_fragmented| {
             part = at..at + PAGE;
             self.mm.memory_file.allocate_to_fill(PAGE)
