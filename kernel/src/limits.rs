@@ -4,6 +4,7 @@ use sync::{LockClass, Mutex};
 
 use crate::Credentials;
 use crate::credentials::Cap;
+use crate::tree::PID_MAX;
 
 /// No limit.
 pub const RLIM_INFINITY: u64 = u64::MAX;
@@ -61,14 +62,19 @@ pub struct Limits {
     limits: Mutex<[Limit; Resource::COUNT]>,
 }
 
+/// Half of the tasks that there can be, as Linux `fork_init` has it (kernel/fork.c).
+const HALF_OF_TASKS: u64 = PID_MAX.cast_unsigned() as u64 / 2;
+
 impl Default for Limits {
-    /// Those of Linux's first process, Linux `INIT_RLIMITS`.
+    /// Those of Linux's first process, Linux `INIT_RLIMITS` and `fork_init`.
     fn default() -> Self {
         let limits =
             Self { limits: Mutex::new(LockClass::Leaf, [(RLIM_INFINITY, RLIM_INFINITY); Resource::COUNT]) };
         let special = [
             (RLIMIT_STACK, (8 << 20, RLIM_INFINITY)),
             (RLIMIT_CORE, (0, RLIM_INFINITY)),
+            (RLIMIT_NPROC, (HALF_OF_TASKS, HALF_OF_TASKS)),
+            (RLIMIT_SIGPENDING, (HALF_OF_TASKS, HALF_OF_TASKS)),
             (RLIMIT_NOFILE, (1024, 4096)),
             (RLIMIT_MEMLOCK, (8 << 20, 8 << 20)),
             (RLIMIT_MSGQUEUE, (819_200, 819_200)),

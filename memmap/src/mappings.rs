@@ -1,6 +1,6 @@
 //! The mappings of one file, for files to keep.
 use std::collections::HashMap;
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 
 use sync::{LockClass, Mutex, RangeMap};
 
@@ -84,6 +84,21 @@ impl Mappings {
     /// Takes the file's pages out of all mappings of a range of the file. The caller holds no lock of class `MemoryManager`
     /// or later.
     pub fn invalidate(&self, offset: u64, len: u64) {
+        for (mm, key) in self.of_range(offset, len) {
+            mm.invalidate_mapping(&key, offset, len);
+        }
+    }
+
+    /// The file was truncated: takes all behind `size` out of all mappings, copies made for private mappings too (Linux
+    /// `truncate_pagecache`). The caller holds no lock of class `MemoryManager` or later.
+    pub fn truncate(&self, size: u64) {
+        for (mm, key) in self.of_range(size, u64::MAX - size) {
+            mm.truncate_mapping(&key, size);
+        }
+    }
+
+    /// The mappings of a range of the file.
+    fn of_range(&self, offset: u64, len: u64) -> Vec<(Arc<MemoryManager>, MappingKey)> {
         let end = offset.saturating_add(len);
         let mut found = Vec::new();
         for mapper in self.mappers.lock().values() {
@@ -91,20 +106,11 @@ impl Mappings {
                 let len = range.end - range.start;
                 if target.offset < end && target.offset.saturating_add(len).div_ceil(PAGE) * PAGE > offset {
                     let Target { offset, writable } = *target;
-                    found.push(MappingKey {
-                        mm: mapper.mm.clone(),
-                        addr: range.start,
-                        len,
-                        offset,
-                        writable,
-                    });
+                    let (mm, addr) = (mapper.mm.clone(), range.start);
+                    found.push(MappingKey { mm, addr, len, offset, writable });
                 }
             }
         }
-        for key in found {
-            if let Some(mm) = key.mm.upgrade() {
-                mm.invalidate_mapping(&key, offset, len);
-            }
-        }
+        found.into_iter().filter_map(|key| Some((key.mm.upgrade()?, key))).collect()
     }
 }

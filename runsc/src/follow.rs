@@ -85,6 +85,8 @@ fn is_child(info: &nix::sys::signalfd::siginfo) -> bool {
 /// When the sentry cannot be waited for.
 pub(crate) fn sentry(pid: i32, channel: &Channel, terminal: Option<&OwnedFd>) -> Result<i32> {
     let signals = events()?;
+    // Whoever kills this process means the container. One that has ended already cannot be told, and need not.
+    let _ended = channel.send(&Request::Attach, &[]);
     loop {
         match waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG)) {
             Ok(WaitStatus::Exited(_, code)) => return Ok(code),

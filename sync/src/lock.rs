@@ -27,6 +27,8 @@ pub enum LockClass {
     Directory,
     /// Contents and attributes of one inode.
     Inode,
+    /// Descriptors on their way between sockets.
+    InFlight,
     /// A socket's state.
     Socket,
     /// A terminal's line discipline.

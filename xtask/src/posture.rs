@@ -7,7 +7,9 @@ use crate::report::Report;
 use crate::{Options, rootfs, run};
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::MetadataExt;
+use std::process::Stdio;
 use std::time::Duration;
 
 /// The capabilities that the gofer may keep: CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER, FSETID.
@@ -118,6 +120,7 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
     }
     if options.selects("kill") {
         kill_each(&runtime, &mut report);
+        report.record("SIGKILL to run in the foreground", kill_foreground(&runtime));
     }
     if options.selects("delete") {
         report.record("kill and delete leave nothing", kill_and_delete(&runtime));
@@ -207,21 +210,22 @@ fn open_directories(pid: Pid) -> Vec<String> {
     problems
 }
 
-/// CPU time and wake-ups of all threads of these processes.
-fn activity(pids: &BTreeSet<Pid>) -> (u64, u64) {
-    let (mut ticks, mut switches) = (0, 0);
+/// CPU time and wake-ups of all threads of these processes, and how many of them want to run.
+fn activity(pids: &BTreeSet<Pid>) -> (u64, u64, u64) {
+    let (mut ticks, mut switches, mut runnable) = (0, 0, 0);
     for &pid in pids {
         for task in std::fs::read_dir(proc::path(pid, "task")).into_iter().flatten().flatten() {
             let text = |file: &str| std::fs::read_to_string(task.path().join(file)).unwrap_or_default();
             let stat = text("stat");
             let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+            runnable += u64::from(fields.first() == Some(&"R"));
             ticks += [11, 12].iter().filter_map(|i| fields.get(*i)?.parse::<u64>().ok()).sum::<u64>();
             let status = text("status");
             let counts = status.lines().filter(|line| line.contains("ctxt_switches"));
             switches += counts.filter_map(|l| l.split_whitespace().last()?.parse::<u64>().ok()).sum::<u64>();
         }
     }
-    (ticks, switches)
+    (ticks, switches, runnable)
 }
 
 /// Watches an idle sandbox for two seconds: a measurement, so time has to pass.
@@ -230,7 +234,8 @@ fn idle(runtime: &Runtime) -> Result<()> {
     let settled = || {
         let before = activity(&sleeper.pids);
         std::thread::sleep(Duration::from_millis(300));
-        (activity(&sleeper.pids) == before).then_some(())
+        // On a busy machine, what is still starting may not get to run for a while.
+        (before.2 == 0 && activity(&sleeper.pids) == before).then_some(())
     };
     run::until("the sandbox settles", Duration::from_secs(6), settled)?;
     let before = activity(&sleeper.pids);
@@ -263,6 +268,29 @@ fn kill_one(sleeper: &Sleeper<'_>, victim: Pid) -> Result<()> {
     })
     .with_context(|| sleeper.alive().iter().map(|pid| proc::describe(*pid)).collect::<Vec<_>>().join(", "))?;
     delete(sleeper)
+}
+
+/// Who kills `run` in the foreground means the container, whose streams nobody serves any more.
+fn kill_foreground(runtime: &Runtime) -> Result<()> {
+    let root = rootfs::ensure(false)?;
+    let bundle = Bundle::scratch(runtime, &root, &["sh", "-c", "echo up; exec sleep 1000"], false)?;
+    let (before, id) = (proc::descendants(), run::unique("foreground"));
+    let mut command = runtime.command();
+    command.arg("run").arg("--bundle").arg(&bundle.dir).arg(&id).stdout(Stdio::piped());
+    let mut child = command.spawn().context("start run")?;
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().context("a pipe")?).read_line(&mut line)?;
+    let pids: BTreeSet<Pid> = proc::descendants().difference(&before).copied().collect();
+    child.kill()?;
+    child.wait()?;
+    let ended = run::until("every process of the sandbox ends", Duration::from_secs(5), || {
+        pids.iter().for_each(|pid| proc::reap(*pid));
+        pids.is_disjoint(&proc::descendants()).then_some(())
+    });
+    let out = run::output(runtime.command().args(["delete", "--force", &id]), Duration::from_secs(10))?;
+    ensure!(line == "up\n" && pids.len() > 2, "it does not run: {line:?}, {pids:?}");
+    ensure!(out.code == 0, "delete gives {}: {}", out.code, out.stderr.trim());
+    ended
 }
 
 fn kill_and_delete(runtime: &Runtime) -> Result<()> {

@@ -28,11 +28,14 @@ const SCRIPTS: [(&str, &str); 8] = [
 const DIALOGUE: [(&str, &str); 6] = [
     ("echo a$((1+1))b\n", "a2b"),
     ("tty | cut -c1-5; stty size\n", "24 200"),
-    ("sleep 1000\n\u{3}echo int=$?\n", "int=130"),
-    ("sleep 1000\n\u{1a}jobs | tr a-z A-Z\n", "STOPPED"),
+    ("sh -c 'echo up$((1+1)); exec sleep 1000'\n\u{3}echo int=$?\n", "int=130"),
+    ("sh -c 'echo up$((1+1)); exec sleep 1000'\n\u{1a}jobs | tr a-z A-Z\n", "STOPPED"),
     ("kill -9 %1; wait; echo done$((40+2))\n", "done42"),
     ("for i in 1 2 3; do echo -n $((i*11)),; done; echo\n", "11,22,33,"),
 ];
+
+/// What a program of the dialogue says when it runs.
+const RUNS: &str = "up2";
 
 /// Runs what the options select.
 ///
@@ -99,13 +102,12 @@ fn dialogue(command: &Command) -> Result<()> {
     session.send("PS1='pro''mpt> '\n")?;
     session.expect("prompt> ", limit)?;
     for (typed, wanted) in DIALOGUE {
-        // A key that interrupts is typed when the program before it runs: the terminal has echoed its line.
+        // A key that interrupts is typed when the program before it runs, which says so.
         let mut parts = typed.splitn(2, ['\u{3}', '\u{1a}']);
         let line = parts.next().unwrap_or_default();
         session.send(line)?;
         if let Some(rest) = parts.next() {
-            session.expect(line.trim_end(), limit)?;
-            std::thread::sleep(Duration::from_millis(200));
+            session.expect(RUNS, limit)?;
             let key: String = typed.chars().filter(|c| matches!(c, '\u{3}' | '\u{1a}')).collect();
             session.send(&key)?;
             session.expect("prompt> ", limit)?;

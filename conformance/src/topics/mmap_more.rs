@@ -5,7 +5,7 @@ use crate::check::{check, check_eq, expect_errno};
 use crate::child::{Ended, fork_child, wait_for};
 use crate::fault::{Access, touch};
 use crate::memory::{PAGE, RW, anonymous, map, map_at, peek, poke, post, protect, shared_words, unmap, wait_for_word};
-use crate::sys::{open, raw};
+use crate::sys::{open, raw, sys};
 use crate::util::{create, pread};
 use std::os::fd::AsRawFd;
 use std::sync::atomic::Ordering;
@@ -25,6 +25,7 @@ topic!(mmap_more: [
     executable_code_runs,
     mapping_of_dev_zero,
     many_mappings_merge_and_split,
+    truncation_takes_private_copies,
 ]);
 
 fn mprotect_splits_and_stops_at_holes() -> CaseResult {
@@ -234,6 +235,30 @@ fn many_mappings_merge_and_split() -> CaseResult {
     }
     for page in 0..256 {
         check_eq!(touch(memory as usize + page * PAGE, Access::Write)?.is_some(), page % 2 == 0);
+    }
+    Ok(())
+}
+
+fn truncation_takes_private_copies() -> CaseResult {
+    // A file of the container's root would do as well; the directory of the case is in memory.
+    let name = c"in-memory";
+    let in_memory = crate::sys::owned(sys!(memfd_create(name.as_ptr(), 0))?);
+    for file in [create(c"f", b"")?, in_memory] {
+        let end = 3 * PAGE as i64;
+        sys!(ftruncate(file.as_raw_fd(), end))?;
+        let memory = map(3 * PAGE, RW, libc::MAP_PRIVATE, file.as_raw_fd(), 0)?;
+        let fill = || (0..3).for_each(|page| poke(memory, page * PAGE + 2000, b'p'));
+        let seen = || [0, 1, 2].map(|page| peek(memory, page * PAGE + 2000));
+        fill();
+        sys!(ftruncate(file.as_raw_fd(), PAGE as i64 + 100))?;
+        sys!(ftruncate(file.as_raw_fd(), end))?;
+        // The page that the end was in stays whole: it is a copy.
+        check_eq!(seen(), [b'p', b'p', 0]);
+        fill();
+        let punch = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+        sys!(fallocate(file.as_raw_fd(), punch, 0, end))?;
+        check_eq!(seen(), [b'p'; 3]);
+        unmap(memory, 3 * PAGE)?;
     }
     Ok(())
 }

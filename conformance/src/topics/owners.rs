@@ -1,10 +1,10 @@
 //! chown(2), utimensat(2), access(2), statfs(2), and times.
 
 use super::attrs::{NOBODY, lstat, as_nobody};
-use crate::case::{CaseResult, topic};
+use crate::case::{CaseResult, Failure, topic};
 use crate::check::{check, check_eq, expect_errno};
 use crate::child::in_child;
-use crate::sys::{fstat, open, raw, stat, sys, write, zeroed};
+use crate::sys::{fstat, open, raw, read, stat, sys, write, zeroed};
 use crate::util::{create, mkdir, symlink, timespec};
 use std::ffi::CStr;
 use std::os::fd::AsRawFd;
@@ -26,6 +26,7 @@ topic!(owners: [
     fchmod_and_fchown_of_unlinked_file,
     statfs_of_tmpfs,
     device_numbers_differ_between_mounts,
+    files_of_the_root_keep_their_owner_and_birth,
 ]);
 
 fn chown_changes_owners_and_minus_one_keeps() -> CaseResult {
@@ -266,5 +267,26 @@ fn device_numbers_differ_between_mounts() -> CaseResult {
     check_eq!(stat(c"f")?.st_dev, stat(c".")?.st_dev);
     expect_errno!(sys!(link(c"f".as_ptr(), c"/dev/shm/guest-link".as_ptr())), libc::EXDEV);
     expect_errno!(sys!(rename(c"f".as_ptr(), c"/dev/shm/guest-link".as_ptr())), libc::EXDEV);
+    Ok(())
+}
+
+fn files_of_the_root_keep_their_owner_and_birth() -> CaseResult {
+    let path = c"/etc/passwd";
+    let birth = || -> Result<_, Failure> {
+        let mut found: libc::statx = zeroed();
+        raw!(SYS_statx(libc::AT_FDCWD, path.as_ptr(), 0, libc::STATX_BTIME, &raw mut found))?;
+        Ok((found.stx_btime.tv_sec, found.stx_btime.tv_nsec))
+    };
+    let born = birth()?;
+    // Opened, read and closed: each of the three may be where a file system learns of the attributes anew.
+    let file = open(path, libc::O_RDONLY, 0)?;
+    let owner = || fstat(file.as_raw_fd()).map(|found| (found.st_uid, found.st_gid));
+    check_eq!(owner()?, (0, 0));
+    read(file.as_raw_fd(), &mut [0; 16])?;
+    check_eq!(owner()?, (0, 0));
+    check_eq!(birth()?, born);
+    drop(file);
+    check_eq!((stat(path)?.st_uid, stat(path)?.st_gid), (0, 0));
+    check_eq!(birth()?, born);
     Ok(())
 }

@@ -22,6 +22,8 @@ topic!(unix_rights: [
     credentials_are_checked_and_delivered,
     passcred_adds_credentials,
     socket_passed_over_itself,
+    unreachable_cycle_is_closed,
+    long_chain_of_sockets_is_closed,
     gather_and_scatter,
 ]);
 
@@ -290,6 +292,37 @@ fn socket_passed_over_itself() -> CaseResult {
     let fds = receive_with(&b, 10, 256, 0)?.fds();
     write(a.as_raw_fd(), b"twice")?;
     check_eq!(read_some(fds[0].as_raw_fd(), 10)?, b"twice");
+    Ok(())
+}
+
+fn unreachable_cycle_is_closed() -> CaseResult {
+    let (reader, writer) = pipe(0)?;
+    let (a, b) = pair(libc::SOCK_STREAM)?;
+    let (c, d) = pair(libc::SOCK_DGRAM)?;
+    send_with(&a, b"x", &rights(&[d.as_raw_fd(), writer.as_raw_fd()]))?;
+    send_with(&c, b"x", &rights(&[b.as_raw_fd()]))?;
+    drop((writer, b, d));
+    // As long as one of the two can be received, so can what waits in both.
+    send_with(&a, b"y", &rights(&[c.as_raw_fd()]))?;
+    drop((a, c));
+    // The pipe's end of file comes when the last writer is closed, which nobody can receive any more.
+    check_eq!(read_some(reader.as_raw_fd(), 1)?, b"");
+    Ok(())
+}
+
+fn long_chain_of_sockets_is_closed() -> CaseResult {
+    let (reader, mut last) = pipe(0)?;
+    for _ in 0..10_000 {
+        let (a, b) = pair(libc::SOCK_STREAM)?;
+        match send_with(&a, b"x", &rights(&[last.as_raw_fd()])) {
+            Ok(_) => last = b,
+            // Linux before 6.10 allows five.
+            Err(error) if error.errno == libc::ETOOMANYREFS => break,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    drop(last);
+    check_eq!(read_some(reader.as_raw_fd(), 1)?, b"");
     Ok(())
 }
 

@@ -173,45 +173,24 @@ impl GoferInode {
     }
 
     pub(super) fn attributes(&self) -> Result<Metadata, Errno> {
-        let (changes, open) = {
+        let (changes, known, open) = {
             let state = self.state.lock();
             if state.users == 0 && state.valid {
                 return Ok(state.meta);
             }
             let open = (state.users > 0).then(|| state.writing.upgrade().or_else(|| state.reading.upgrade()));
-            (state.changes, open.flatten())
+            (state.changes, state.meta, open.flatten())
         };
         let meta = match open {
-            Some(file) => self.of_host(&file.stat()?),
-            None => metadata(self.shared.device, &self.fid.get_attr()?),
+            // Others may change the owner, and only the gofer can tell.
+            Some(file) if self.shared.exclusive() => of_host(&known, &file.stat()?),
+            _ => metadata(self.shared.device, &self.fid.get_attr()?),
         };
         let mut state = self.state.lock();
         if state.changes == changes {
             self.keep(&mut state, meta);
         }
         Ok(Metadata { mode: (meta.mode & !S_IFMT) | self.kind, ..meta })
-    }
-
-    /// What a donated descriptor tells.
-    fn of_host(&self, stat: &FileStat) -> Metadata {
-        let unsigned = |value: i64| u64::try_from(value).unwrap_or(0);
-        Metadata {
-            dev: self.shared.device,
-            ino: self.ino(),
-            mode: stat.st_mode,
-            nlink: u32::try_from(stat.st_nlink).unwrap_or(u32::MAX),
-            uid: stat.st_uid,
-            gid: stat.st_gid,
-            rdev: 0,
-            size: unsigned(stat.st_size),
-            blocks: unsigned(stat.st_blocks),
-            blksize: u32::try_from(stat.st_blksize).unwrap_or(4096),
-            atime: Timespec { sec: stat.st_atime, nsec: stat.st_atime_nsec },
-            mtime: Timespec { sec: stat.st_mtime, nsec: stat.st_mtime_nsec },
-            ctime: Timespec { sec: stat.st_ctime, nsec: stat.st_ctime_nsec },
-            btime: Timespec::ZERO,
-            attributes: 0,
-        }
     }
 
     /// Asks the gofer whether the name that led here still does; for shared trees.
@@ -309,7 +288,10 @@ impl GoferInode {
         let found = file.stat();
         let mut state = self.state.lock();
         match found {
-            Ok(stat) if state.changes == changes => self.keep(&mut state, self.of_host(&stat)),
+            Ok(stat) if state.changes == changes => {
+                let meta = of_host(&state.meta, &stat);
+                self.keep(&mut state, meta);
+            }
             _ => state.valid = false,
         }
     }
@@ -333,5 +315,22 @@ fn metadata(device: u64, attr: &Attr) -> Metadata {
         ctime: time(attr.ctime),
         btime: time(attr.btime),
         attributes: 0,
+    }
+}
+
+/// What is known of a file, brought up to date by what a donated descriptor tells. The owner stays: the user namespace of
+/// whoever holds the descriptor may not know the users that the gofer knows.
+fn of_host(known: &Metadata, stat: &FileStat) -> Metadata {
+    let unsigned = |value: i64| u64::try_from(value).unwrap_or(0);
+    Metadata {
+        mode: stat.st_mode,
+        nlink: u32::try_from(stat.st_nlink).unwrap_or(u32::MAX),
+        size: unsigned(stat.st_size),
+        blocks: unsigned(stat.st_blocks),
+        blksize: u32::try_from(stat.st_blksize).unwrap_or(4096),
+        atime: Timespec { sec: stat.st_atime, nsec: stat.st_atime_nsec },
+        mtime: Timespec { sec: stat.st_mtime, nsec: stat.st_mtime_nsec },
+        ctime: Timespec { sec: stat.st_ctime, nsec: stat.st_ctime_nsec },
+        ..*known
     }
 }

@@ -121,7 +121,7 @@ impl InodeOps for GoferInode {
         }
         set?;
         if let Some(size) = attr.size {
-            self.mappings.invalidate(size, u64::MAX - size);
+            self.mappings.truncate(size);
         }
         Ok(())
     }
@@ -220,7 +220,7 @@ impl InodeOps for GoferInode {
                 let file = self.file(want, truncate)?;
                 if truncate {
                     self.changed();
-                    self.mappings.invalidate(0, u64::MAX);
+                    self.mappings.truncate(0);
                 }
                 Ok(GoferFile::new(self, file))
             }

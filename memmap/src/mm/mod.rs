@@ -138,6 +138,18 @@ impl MemoryManager {
         }
     }
 
+    /// As [`Self::invalidate_mapping`] of all behind `size`, and what was copied for a private mapping goes too: the whole
+    /// pages behind the new end.
+    pub fn truncate_mapping(&self, key: &MappingKey, size: u64) {
+        self.invalidate_mapping(key, size, u64::MAX - size);
+        let from = size.checked_next_multiple_of(PAGE).unwrap_or(u64::MAX).max(key.offset);
+        let to = key.offset.saturating_add(key.len);
+        if from < to {
+            let at = |offset: u64| key.addr.saturating_add(offset - key.offset);
+            self.lock().drop_pmas(at(from)..at(to));
+        }
+    }
+
     /// Where the program's parts are.
     #[must_use]
     pub fn layout(&self) -> MmLayout {

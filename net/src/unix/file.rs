@@ -13,6 +13,7 @@ use vfs::{
 };
 
 use super::address::{AF_UNIX, UnixAddress};
+use super::in_flight;
 use super::message::Sender;
 use super::options;
 use super::socket::{SocketType, UnixSocket};
@@ -86,6 +87,11 @@ impl UnixFile {
         })
     }
 
+    /// What it opens.
+    pub(super) const fn unix_socket(&self) -> &Arc<UnixSocket> {
+        &self.socket
+    }
+
     /// Finds the socket with an address.
     fn find(&self, cx: &OpCx<'_>, address: &UnixAddress) -> Result<Arc<UnixSocket>, Errno> {
         match address {
@@ -147,6 +153,13 @@ fn check_sender(cx: &OpCx<'_>, said: Sender) -> Result<Sender, Errno> {
     let uid = [c.uid, c.euid, c.suid].contains(&said.uid) || c.has_cap(Cap::SETUID);
     let gid = [c.gid, c.egid, c.sgid].contains(&said.gid) || c.has_cap(Cap::SETGID);
     if pid && uid && gid { Ok(said) } else { Err(Errno::EPERM) }
+}
+
+impl Drop for UnixFile {
+    fn drop(&mut self) {
+        // Others may have been reachable only by this one.
+        in_flight::collect_in_time();
+    }
 }
 
 impl FileOps for UnixFile {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use kernel::File;
 
 use super::address::UnixAddress;
+use super::in_flight::Rights;
 
 /// `struct ucred`: who sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,7 +25,7 @@ pub(super) struct Message {
     /// How much of it was read; pieces of streams only.
     pub read: usize,
     /// `SCM_RIGHTS`.
-    pub rights: Vec<Arc<dyn File>>,
+    pub rights: Rights,
     pub sender: Sender,
     pub from: UnixAddress,
 }
@@ -70,6 +71,14 @@ impl ReceiveQueue {
     }
     pub(super) fn get(&self, at: usize) -> Option<&Message> {
         self.messages.get(at)
+    }
+    /// Descriptors that wait.
+    pub(super) fn files(&self) -> impl Iterator<Item = &Arc<dyn File>> {
+        self.messages.iter().flat_map(|message| message.rights.files())
+    }
+    /// The messages, out of their queue.
+    pub(super) fn into_messages(self) -> Vec<Message> {
+        self.messages.into()
     }
     pub(super) fn push(&mut self, message: Message) {
         self.charged += message.charge();

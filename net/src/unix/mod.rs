@@ -2,6 +2,7 @@
 
 mod address;
 mod file;
+mod in_flight;
 mod message;
 mod options;
 mod socket;

@@ -3,10 +3,11 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 
 use abi::Errno;
+use kernel::File;
 use sync::{LockClass, Mutex, PollEvents, WaitQueue};
 
 use super::address::UnixAddress;
-use super::message::{ReceiveQueue, Sender};
+use super::message::{Message, ReceiveQueue, Sender};
 
 /// What a receiver's unread messages may take, Linux `net.core.wmem_default`.
 pub(super) const DEFAULT_BUFFER: usize = 212_992;
@@ -384,6 +385,35 @@ impl UnixSocket {
     #[must_use]
     pub fn readable_bytes(&self) -> usize {
         self.state.lock().queue.readable(self.ty == SocketType::Stream)
+    }
+}
+
+impl UnixSocket {
+    /// Calls `f` on each descriptor that waits to be received: here, or by a connection that waits for accept(2). The
+    /// connections go to `kept`: the caller lets go of them when it holds no lock.
+    pub(super) fn each_waiting_file(&self, kept: &mut Vec<Arc<Self>>, f: &mut impl FnMut(&Arc<dyn File>)) {
+        let pending: Vec<_> = {
+            let state = self.state.lock();
+            state.queue.files().for_each(&mut *f);
+            state.pending.iter().cloned().collect()
+        };
+        for connection in &pending {
+            connection.state.lock().queue.files().for_each(&mut *f);
+        }
+        kept.extend(pending);
+    }
+
+    /// Takes what waits to be received out; as in [`Self::each_waiting_file`], the caller lets go of it.
+    pub(super) fn empty_queue(&self, kept: &mut Vec<Arc<Self>>) -> Vec<Message> {
+        let (mut messages, pending) = {
+            let mut state = self.state.lock();
+            (std::mem::take(&mut state.queue).into_messages(), std::mem::take(&mut state.pending))
+        };
+        for connection in &pending {
+            messages.extend(std::mem::take(&mut connection.state.lock().queue).into_messages());
+        }
+        kept.extend(pending);
+        messages
     }
 }
 

@@ -7,6 +7,7 @@ use memmap::{IoDst, IoSrc};
 use sync::PollEvents;
 
 use super::address::UnixAddress;
+use super::in_flight::Rights;
 use super::message::{Message, Sender};
 use super::socket::{MAX_DATAGRAMS, SocketType, UnixSocket};
 
@@ -127,7 +128,7 @@ impl UnixSocket {
                 Err(error) => return Err(error),
             };
             bytes.truncate(read);
-            let rights = std::mem::take(&mut args.rights);
+            let rights = Rights::new(std::mem::take(&mut args.rights));
             let message = Message { bytes, read: 0, rights, sender: args.sender, from: from.clone() };
             to.deliver(message);
             sent += read;
@@ -161,7 +162,8 @@ impl UnixSocket {
         if src.read(&mut bytes)? < len {
             return Err(Errno::EFAULT);
         }
-        to.deliver(Message { bytes, read: 0, rights: args.rights, sender: args.sender, from });
+        let rights = Rights::new(args.rights);
+        to.deliver(Message { bytes, read: 0, rights, sender: args.sender, from });
         Ok(len)
     }
 
@@ -201,17 +203,18 @@ impl UnixSocket {
     }
 
     fn receive_datagram(&self, dst: &mut IoDst<'_>, args: ReceiveArgs) -> Result<Received, Errno> {
-        let (message, pass) = {
+        let (taken, pass) = {
             let mut state = self.state.lock();
-            let message = match (args.peek, state.queue.front()) {
+            let taken = match (args.peek, state.queue.front()) {
                 (true, Some(front)) => Some(copy_of(front, 0)),
                 (true, None) => None,
-                (false, _) => state.queue.pop(),
+                (false, _) => state.queue.pop().map(|message| (message, Vec::new())),
             };
-            (message, state.pass_credentials)
+            (taken, state.pass_credentials)
         };
-        let Some(message) = message else { return self.nothing() };
+        let Some((mut message, mut rights)) = taken else { return self.nothing() };
         if !args.peek {
+            rights = message.rights.take();
             self.tell_senders();
         }
         let full_len = message.bytes.len();
@@ -224,7 +227,7 @@ impl UnixSocket {
             len,
             full_len,
             from: message.from,
-            rights: if args.ancillary { message.rights } else { Vec::new() },
+            rights: if args.ancillary { rights } else { Vec::new() },
             sender: pass.then_some(message.sender),
             end: false,
         })
@@ -234,21 +237,21 @@ impl UnixSocket {
         let mut out = Received::default();
         let mut at = 0;
         loop {
-            let (message, pass) = {
+            let (taken, pass) = {
                 let mut state = self.state.lock();
                 let pass = state.pass_credentials;
                 let next = if args.peek { state.queue.get(at) } else { state.queue.front() };
                 let same = next.is_some_and(|m| {
                     out.len == 0 || m.rights.is_empty() && (!pass || out.sender == Some(m.sender))
                 });
-                let message = match (same, args.peek) {
+                let taken = match (same, args.peek) {
                     (false, _) => None,
                     (true, true) => next.map(|m| copy_of(m, m.read)),
-                    (true, false) => state.queue.pop(),
+                    (true, false) => state.queue.pop().map(|message| (message, Vec::new())),
                 };
-                (message, pass)
+                (taken, pass)
             };
-            let Some(mut message) = message else { break };
+            let Some((mut message, peeked)) = taken else { break };
             at += 1;
             let left = message.bytes.get(message.read..).unwrap_or_default();
             let wanted = left.len().min(dst.remaining());
@@ -256,7 +259,7 @@ impl UnixSocket {
             let n = *copied.as_ref().unwrap_or(&0);
             message.read += n;
             if n > 0 || wanted == 0 {
-                let rights = std::mem::take(&mut message.rights);
+                let rights = if args.peek { peeked } else { message.rights.take() };
                 out.rights.extend(rights.into_iter().filter(|_| args.ancillary));
                 out.sender = pass.then_some(message.sender);
                 out.from = message.from.clone();
@@ -298,12 +301,14 @@ impl UnixSocket {
     }
 }
 
-fn copy_of(message: &Message, from: usize) -> Message {
-    Message {
+/// A copy of a message for who peeks, and of its descriptors, which are not under way twice.
+fn copy_of(message: &Message, from: usize) -> (Message, Vec<Arc<dyn File>>) {
+    let copy = Message {
         bytes: message.bytes.get(from..).unwrap_or_default().to_vec(),
         read: 0,
-        rights: message.rights.clone(),
+        rights: Rights::default(),
         sender: message.sender,
         from: message.from.clone(),
-    }
+    };
+    (copy, message.rights.files().to_vec())
 }

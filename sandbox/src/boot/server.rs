@@ -98,21 +98,31 @@ impl Server {
     }
 
     fn talk(&self, channel: &Channel) {
+        let mut attached = false;
         loop {
             let answered = match channel.receive::<Request>() {
+                Ok((Request::Attach, _)) => {
+                    attached = true;
+                    Ok(())
+                }
                 Ok((request, fds)) => self.answer(channel, request, fds),
-                Err(ChannelError::Closed) => return,
+                Err(ChannelError::Closed) => break,
                 Err(error) => channel.send(&Response::Error(error.to_string()), &[]).and(Err(error)),
             };
             if answered.is_err() {
-                return;
+                break;
             }
+        }
+        if attached {
+            self.container.kernel.kill_all();
         }
     }
 
     fn answer(&self, channel: &Channel, request: Request, fds: Vec<OwnedFd>) -> Result<(), ChannelError> {
         let answer = match request {
             Request::Boot(_) => Err("the container exists".to_owned()),
+            // The loop that reads requests sees to it.
+            Request::Attach => return Ok(()),
             Request::Start => {
                 let answer = self.start();
                 let failed = answer.is_err();

@@ -32,6 +32,8 @@ pub enum Request {
     },
     /// List the processes.
     Processes,
+    /// End the container when this connection ends; no answer. Who runs a container in the foreground asks for this.
+    Attach,
     /// A terminal has a new size.
     Resize {
         /// The process whose terminal it is; the first if missing.

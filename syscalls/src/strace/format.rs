@@ -2,7 +2,7 @@
 use abi::time::Timespec;
 use abi::{Errno, SigSet, Signal};
 
-use super::{Kind, flags};
+use super::{Kind, flags, structs};
 use crate::Cx;
 use crate::decode::{Arg, UserPtr};
 
@@ -25,9 +25,10 @@ pub(super) fn outputs(
     max: usize,
 ) -> Vec<String> {
     let Ok(len) = result else { return shown };
-    for ((kind, arg), text) in kinds.iter().zip(args).zip(&mut shown) {
-        if let Kind::Output = kind {
-            *text = buffer(cx, arg, *len as u64, max);
+    let next = |i: usize| args.get(i + 1).copied().unwrap_or(0);
+    for (i, ((kind, arg), text)) in kinds.iter().zip(args).zip(&mut shown).enumerate() {
+        if let Some(stored) = structs::stored(cx, *kind, arg, next(i), *len as u64, max) {
+            *text = stored;
         }
     }
     shown
@@ -48,7 +49,16 @@ fn one(cx: &Cx<'_>, kind: Kind, arg: u64, next: u64, max: usize) -> String {
         Kind::Int => low.cast_signed().to_string(),
         Kind::Long => arg.cast_signed().to_string(),
         Kind::Size => arg.to_string(),
-        Kind::Hex | Kind::Output => format!("{arg:#x}"),
+        Kind::Hex
+        | Kind::Output
+        | Kind::OutIovecs
+        | Kind::OutStat
+        | Kind::OutSigAction
+        | Kind::OutSet
+        | Kind::OutRlimit
+        | Kind::OutTime
+        | Kind::OutStatus
+        | Kind::OutFds => format!("{arg:#x}"),
         Kind::Mode => format!("{low:#o}"),
         Kind::Fd if low.cast_signed() == -100 => "AT_FDCWD".to_owned(),
         Kind::Fd => low.cast_signed().to_string(),
@@ -60,13 +70,24 @@ fn one(cx: &Cx<'_>, kind: Kind, arg: u64, next: u64, max: usize) -> String {
         Kind::Strings => strings(cx, UserPtr::new(arg), max),
         Kind::Sig => Signal::new(low.cast_signed()).map_or_else(|| low.to_string(), |s| format!("{s:?}")),
         Kind::Set => object::<SigSet>(cx, arg, |s| format!("{s:?}")),
-        Kind::Time => object::<Timespec>(cx, arg, |t| format!("{{{}, {}}}", t.sec, t.nsec)),
+        Kind::Time => object(cx, arg, time),
+        Kind::OpenFlags => structs::open_flags(arg),
+        Kind::SigAction => object(cx, arg, |a| structs::sigaction(&a)),
+        Kind::Rlimit => object(cx, arg, |l| structs::rlimit(&l)),
+        Kind::SockAddr => structs::sockaddr(cx, arg, next & 0xffff_ffff),
+        Kind::Iovecs => structs::iovecs(cx, arg, next, None, max),
+        Kind::PollFds => structs::pollfds(cx, arg, next & 0xffff_ffff, false),
         Kind::Flags(names) => flags::bits(names, arg),
         Kind::OneOf(names) => flags::one_of(names, arg),
     }
 }
 
-fn object<T: zerocopy::FromBytes + zerocopy::IntoBytes + zerocopy::Immutable>(
+/// A time in seconds and nanoseconds.
+pub(super) fn time(time: Timespec) -> String {
+    format!("{{{}, {}}}", time.sec, time.nsec)
+}
+
+pub(super) fn object<T: zerocopy::FromBytes + zerocopy::IntoBytes + zerocopy::Immutable>(
     cx: &Cx<'_>,
     addr: u64,
     show: impl FnOnce(T) -> String,
@@ -78,7 +99,7 @@ fn object<T: zerocopy::FromBytes + zerocopy::IntoBytes + zerocopy::Immutable>(
     }
 }
 
-fn buffer(cx: &Cx<'_>, addr: u64, len: u64, max: usize) -> String {
+pub(super) fn buffer(cx: &Cx<'_>, addr: u64, len: u64, max: usize) -> String {
     let len = usize::try_from(len).unwrap_or(usize::MAX);
     let mut bytes = vec![0; len.min(max)];
     match cx.memory().and_then(|mm| mm.read_bytes(addr, &mut bytes)) {

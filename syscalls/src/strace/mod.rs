@@ -2,6 +2,7 @@
 mod flags;
 mod format;
 pub mod names;
+mod structs;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -44,6 +45,34 @@ pub enum Kind {
     Set,
     /// A `struct timespec`.
     Time,
+    /// Flags of open(2).
+    OpenFlags,
+    /// A `struct sigaction`.
+    SigAction,
+    /// A `struct rlimit`.
+    Rlimit,
+    /// A `sockaddr`; the next argument is its length.
+    SockAddr,
+    /// Buffers that are read; the next argument is how many.
+    Iovecs,
+    /// Buffers that are written; the next argument is how many, the result is the length.
+    OutIovecs,
+    /// A vector of `struct pollfd`; the next argument is how many.
+    PollFds,
+    /// A `struct stat` that is written.
+    OutStat,
+    /// A `struct sigaction` that is written.
+    OutSigAction,
+    /// A signal set that is written.
+    OutSet,
+    /// A `struct rlimit` that is written.
+    OutRlimit,
+    /// A `struct timespec` that is written.
+    OutTime,
+    /// How a child ended, if the result is one.
+    OutStatus,
+    /// Two descriptors that are written.
+    OutFds,
     /// Named bits.
     Flags(Names),
     /// One of several names.

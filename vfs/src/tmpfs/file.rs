@@ -85,8 +85,8 @@ impl TmpfsInode {
             }
             data.resize(&self.shared, size)
         };
-        if let Some(from) = lost {
-            self.invalidate(from, u64::MAX - from);
+        if lost.is_some() {
+            file.mappings.truncate(size);
         }
         Ok(())
     }
