@@ -173,12 +173,13 @@ fn signal_is_eintr() -> CaseResult {
     count_signal(libc::SIGALRM, libc::SA_RESTART)?;
     let ep = new()?;
     let timer = libc::itimerval {
-        it_interval: libc::timeval { tv_sec: 0, tv_usec: 0 },
+        // Again and again: the first may come before the wait.
+        it_interval: libc::timeval { tv_sec: 0, tv_usec: 5000 },
         it_value: libc::timeval { tv_sec: 0, tv_usec: 5000 },
     };
     sys!(setitimer(libc::ITIMER_REAL, &timer, std::ptr::null_mut()))?;
     expect_errno!(wait(&ep, -1), libc::EINTR);
-    check_eq!(counted(), 1);
+    check!(counted() >= 1);
     Ok(())
 }
 

@@ -79,7 +79,11 @@ impl CurrentTask {
         let Some(mm) = self.mm() else { return };
         let info = match mm.resolve_fault(addr, access) {
             Ok(()) => return self.cpu.count_fault(),
-            Err(fault) => SigInfo::fault(fault.signal, fault.code, fault.addr),
+            Err(fault) => {
+                let rip = self.regs.rip;
+                tracing::debug!(pid = self.tgid(), rip, addr, ?access, signal = ?fault.signal, code = fault.code, "fault");
+                SigInfo::fault(fault.signal, fault.code, fault.addr)
+            }
         };
         signal::force_signal(self, info);
     }

@@ -153,14 +153,17 @@ impl PtraceContext {
         Trap::Fault { addr, access }
     }
 
-    /// What the instruction at `rip` does, looking at no page but its own.
+    /// What the instruction at `rip` does.
     fn decode(&self, addr: u64, regs: &Registers) -> FaultAccess {
+        if let Ok(code) = self.tracee.peek(regs.rip) {
+            return decode::access(code, addr, regs);
+        }
+        // The next page is not there: an instruction that faults on data ends before it.
         let last = (regs.rip | (layout::PAGE - 1)) - 7;
         let Ok(bytes) = self.tracee.peek(regs.rip.min(last)) else {
             return FaultAccess::Unknown;
         };
         let beyond = u32::try_from(regs.rip.saturating_sub(last) * 8).unwrap_or(0);
-        // Zeroes follow at the end of the page; an instruction that goes on there is not that of a data fault.
         let code = u64::from_le_bytes(bytes) >> beyond;
         decode::access(code.to_le_bytes(), addr, regs)
     }

@@ -219,6 +219,21 @@ fn an_instruction_across_two_pages() {
 }
 
 #[test]
+fn a_load_by_an_instruction_across_two_pages() {
+    let platform = new();
+    // cmp (%rcx),%rax
+    let mut code = vec![0x90; 4095];
+    code.extend(b"\x48\x3b\x01");
+    let memory = Memory::new(&code);
+    let space = memory.space(&platform);
+    space.map(CODE + PAGE, PAGE, memory.0.as_fd(), PAGE, Access::READ_EXECUTE, false).unwrap();
+    let mut context = space.new_context().unwrap();
+    let mut regs = abi::Registers { rcx: NOTHING + 0x123, ..start() };
+    assert_eq!(context.switch(&mut regs).unwrap(), fault(NOTHING + 0x123, FaultAccess::Read));
+    assert_eq!(regs.rip, CODE + PAGE - 1);
+}
+
+#[test]
 fn floating_point_state() {
     let platform = new();
     // movq %rdi,%xmm0; syscall; movq %xmm0,%rdi; syscall
