@@ -27,6 +27,7 @@ const PROCESS: &[Rule] = &[
     Rule::any(libc::SYS_gettid, "a panic's abort"),
     Rule::any(libc::SYS_getpid, "likewise"),
     Rule::any(libc::SYS_tgkill, "likewise"),
+    Rule::any(libc::SYS_restart_syscall, "a wait goes on after a freezer or a debugger stopped it"),
     Rule::any(libc::SYS_exit, "threads end"),
     Rule::any(libc::SYS_exit_group, "the gofer ends"),
     Rule::any(libc::SYS_prctl, "names of threads and memory"),

@@ -37,6 +37,7 @@ const THREADS: &[Rule] = &[
     Rule::any(libc::SYS_sched_yield, "contended locks"),
     Rule::any(libc::SYS_gettid, "locks, and the report of a panic"),
     Rule::any(libc::SYS_getpid, "the report of a panic: abort"),
+    Rule::any(libc::SYS_restart_syscall, "a wait goes on after a freezer or a debugger stopped it"),
     Rule::any(libc::SYS_exit, "threads end"),
     Rule::any(libc::SYS_exit_group, "the sandbox ends"),
     Rule::with(libc::SYS_prctl, "names of threads", &[(0, Is::Equal(libc::PR_SET_NAME.cast_unsigned()))]),
