@@ -17,7 +17,7 @@ pub(crate) const PLATFORMS: [&str; 2] = ["systrap", "ptrace"];
 const PLATFORM_TIME: Duration = Duration::from_secs(240);
 
 /// How long a sandbox may print nothing: more than a case may take before the guest itself gives up on it.
-const SILENCE: Duration = Duration::from_secs(15);
+const SILENCE: Duration = Duration::from_secs(40);
 
 /// Each case's message; `None` for a pass.
 type Results = BTreeMap<String, Option<String>>;

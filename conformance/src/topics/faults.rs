@@ -30,6 +30,7 @@ topic!(faults: [
     privileged_instruction_is_segv,
     non_canonical_address_is_segv_of_the_kernel,
     kernel_copies_give_efault_and_no_signal,
+    load_by_an_instruction_that_crosses_a_page,
 ]);
 
 fn null_is_maperr() -> CaseResult {
@@ -272,5 +273,24 @@ fn kernel_copies_give_efault_and_no_signal() -> CaseResult {
     check!(matches!(outcome, Ok(4)) || outcome.is_err_and(|error| error.errno == libc::EFAULT));
     check_eq!(raw!(SYS_pread64(fd, edge, 4, 0))?, 4);
     check_eq!(peek(page, PAGE - 1), b'x');
+    Ok(())
+}
+
+fn load_by_an_instruction_that_crosses_a_page() -> CaseResult {
+    // mov (%rdi),%rax; ret
+    let code = [0x48u8, 0x8b, 0x07, 0xc3];
+    let memory = anonymous(2, RW)?;
+    for at in PAGE - 3..=PAGE {
+        code.iter().enumerate().for_each(|(i, byte)| poke(memory, at + i, *byte));
+        protect(memory, 2 * PAGE, libc::PROT_READ | libc::PROT_EXEC)?;
+        // SAFETY: a function of this signature lies there.
+        #[expect(clippy::disallowed_methods, reason = "a function made of bytes")]
+        let load: extern "C" fn(*const u64) -> u64 =
+            unsafe { std::mem::transmute(memory.wrapping_add(at)) };
+        // A page that may only be read and was not touched yet.
+        let data = anonymous(1, libc::PROT_READ)?;
+        check_eq!(load(data.cast_const().cast()), 0);
+        protect(memory, 2 * PAGE, RW)?;
+    }
     Ok(())
 }
