@@ -20,6 +20,6 @@ mod vsyscall;
 pub use host::{HostAuxv, host_auxv};
 pub use stub::template::DEATH_SIGNAL;
 pub use traits::{
-    Access, AddressSpace, Context, FaultAccess, FpuState, Interrupt, Platform, PlatformError, StubDeathHook,
-    Trap,
+    Access, AddressSpace, Change, Context, FaultAccess, FpuState, Interrupt, Platform, PlatformError,
+    StubDeathHook, Trap,
 };

@@ -170,6 +170,33 @@ pub trait Platform: Send + Sync + Debug {
     fn new_address_space(&self) -> Result<Arc<dyn AddressSpace>, PlatformError>;
 }
 
+/// A change of what an address space shows.
+#[derive(Clone, Copy, Debug)]
+pub enum Change<'a> {
+    /// [`AddressSpace::map`], without `populate`.
+    Map {
+        /// Where.
+        addr: u64,
+        /// How many bytes.
+        len: u64,
+        /// What.
+        file: BorrowedFd<'a>,
+        /// From which offset.
+        offset: u64,
+        /// For what.
+        access: Access,
+    },
+    /// [`AddressSpace::protect`].
+    Protect {
+        /// Where.
+        addr: u64,
+        /// How many bytes.
+        len: u64,
+        /// For what.
+        access: Access,
+    },
+}
+
 /// The guest side of one `mm_struct`. Any thread of the sentry may call these at any time, also while guest threads of
 /// the space run; each returns after the change is visible to all of them.
 pub trait AddressSpace: Send + Sync + Debug {
@@ -199,6 +226,22 @@ pub trait AddressSpace: Send + Sync + Debug {
     /// # Errors
     /// Those of mprotect(2) on the host.
     fn protect(&self, addr: u64, len: u64, access: Access) -> Result<(), PlatformError>;
+
+    /// Makes changes in their order, in as few steps as the back end can. When one fails, those behind it are not made.
+    ///
+    /// # Errors
+    /// Those of the first change that failed.
+    fn apply(&self, changes: &[Change<'_>]) -> Result<(), PlatformError> {
+        for change in changes {
+            match *change {
+                Change::Map { addr, len, file, offset, access } => {
+                    self.map(addr, len, file, offset, access, false)?;
+                }
+                Change::Protect { addr, len, access } => self.protect(addr, len, access)?,
+            }
+        }
+        Ok(())
+    }
 
     /// The patches of system calls, for the owner of the memory to make; `None` where the back end has no use for any.
     fn patches(&self) -> Option<Arc<Patches>> {

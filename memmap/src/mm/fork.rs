@@ -7,12 +7,15 @@ use platform::Access;
 
 use super::MemoryManager;
 use super::locked::{Locked, key};
-use super::pma::{Pma, intersect};
+use super::pma::{Place, Pma, intersect};
 use super::vma::{Vma, flag};
+
+/// How many runs of pages a child is shown before it runs: as many as one request of a back end holds.
+const AHEAD_RUNS: usize = 60;
 
 impl MemoryManager {
     /// Makes a copy, as fork(2) does: private pages are shared until one side stores to them. The copy's address space
-    /// shows nothing yet and fills by faults.
+    /// shows some of what ours does, for loads, and fills by faults.
     ///
     /// # Errors
     /// `ENOMEM` when the platform has no address space to give.
@@ -59,6 +62,7 @@ impl Locked<'_> {
         }
         self.copy_trampolines(child);
         self.update_shown(0..u64::MAX);
+        child.show_ahead(0..u64::MAX, AHEAD_RUNS);
     }
 
     /// Shares the private pages of a mapping.
@@ -67,6 +71,10 @@ impl Locked<'_> {
         self.state.pmas.split_at(range.end, Pma::split);
         for (run, pma) in self.state.pmas.overlapping_mut(range.clone()) {
             let run = intersect(&run, range);
+            if !pma.private && matches!(pma.place, Place::Host(..)) && pma.shown != Access::NONE {
+                child.add_pma(run, Pma { shown: Access::NONE, ..pma.clone() });
+                continue;
+            }
             let Some(pages) = pma.references(run.end - run.start).filter(|_| pma.private) else { continue };
             self.mm.memory_file.inc_ref(pages);
             pma.writable = false;

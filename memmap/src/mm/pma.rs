@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use abi::Errno;
-use platform::{Access, PlatformError};
+use platform::{Access, Change, PlatformError};
 
 use super::locked::Locked;
 use crate::{FileRange, HostMemory};
@@ -170,6 +170,52 @@ impl Locked<'_> {
         result
     }
 
+    /// Shows the guest what is there in `range` and not shown yet, up to so many runs; the last of them first, but for what
+    /// is executed. Showing is a bonus here: what fails is shown by faults.
+    pub(super) fn show_ahead(&mut self, range: Range<u64>, most: usize) {
+        let state = &mut *self.state;
+        let mut runs: Vec<(Range<u64>, Access)> = Vec::new();
+        for (in_vma, vma) in state.vmas.overlapping(range) {
+            let found = state.pmas.overlapping(in_vma.clone()).filter(|(_, pma)| pma.shown == Access::NONE);
+            let shown = found.map(|(run, pma)| (intersect(&run, &in_vma), vma.access_to(pma)));
+            runs.extend(shown.filter(|(_, access)| *access != Access::NONE));
+        }
+        runs.sort_by_key(|(run, access)| (!access.execute, std::cmp::Reverse(run.start)));
+        runs.truncate(most);
+        for (run, _) in &runs {
+            state.pmas.split_at(run.start, Pma::split);
+            state.pmas.split_at(run.end, Pma::split);
+        }
+        let memory = &self.mm.memory_file;
+        let mut maps = Vec::with_capacity(runs.len());
+        for (run, access) in &runs {
+            let Some((_, pma)) = state.pmas.get(run.start) else { continue };
+            let (file, offset) = match &pma.place {
+                Place::Memory(offset) => (memory.fd(), *offset),
+                Place::Host(host, offset) => (host.fd.as_fd(), *offset),
+            };
+            maps.push(Change::Map {
+                addr: run.start,
+                len: run.end - run.start,
+                file,
+                offset,
+                access: *access,
+            });
+        }
+        let done = self.mm.space.apply(&maps).is_ok();
+        drop(maps);
+        self.state.generation += 1;
+        for (run, access) in runs {
+            if let Some((_, pma)) = self.state.pmas.get_mut(run.start).filter(|_| done) {
+                pma.shown = access;
+            }
+            if !done {
+                self.hide(run.clone());
+            }
+            self.merge_pmas(run);
+        }
+    }
+
     /// Makes the address space allow, in `range`, no more than the mappings there do; and no less, where it shows
     /// something.
     pub(super) fn update_shown(&mut self, range: Range<u64>) {
@@ -195,10 +241,18 @@ impl Locked<'_> {
             }
         }
         self.state.generation += u64::from(!changes.is_empty());
+        let protects: Vec<Change<'_>> = changes
+            .iter()
+            .filter(|(_, access)| *access != Access::NONE)
+            .map(|(run, access)| Change::Protect {
+                addr: run.start,
+                len: run.end - run.start,
+                access: *access,
+            })
+            .collect();
+        let protected = self.mm.space.apply(&protects).is_ok();
         for (run, access) in changes {
-            let len = run.end - run.start;
-            let changed = access != Access::NONE && self.mm.space.protect(run.start, len, access).is_ok();
-            if !changed {
+            if access == Access::NONE || !protected {
                 self.hide(run.clone());
                 for (_, pma) in self.state.pmas.overlapping_mut(run) {
                     pma.shown = Access::NONE;

@@ -9,11 +9,11 @@ use super::context::SystrapContext;
 use super::region;
 use super::thread::Thread;
 use crate::patch::Patches;
-use crate::stub::control::Operation;
+use crate::stub::control::{MAX_OPERATIONS, Operation};
 use crate::stub::layout::{LOWEST, PAGE, REGIONS, REGIONS_END};
 use crate::stub::lock::Mutex;
 use crate::stub::process::Stub;
-use crate::{Access, AddressSpace, Context, PlatformError, sys};
+use crate::{Access, AddressSpace, Change, Context, PlatformError, sys};
 
 /// The address space.
 #[derive(Debug)]
@@ -109,12 +109,18 @@ impl SystrapSpace {
     }
 
     fn request(&self, call: &'static str, operation: Operation) -> Result<(), PlatformError> {
+        self.request_all(call, &[operation])
+    }
+
+    fn request_all(&self, call: &'static str, operations: &[Operation]) -> Result<(), PlatformError> {
         let mut state = self.state.lock();
         if self.life.has_ended() {
             return Err(PlatformError::StubDied { pid: self.pid(), what: "it ended" });
         }
         state.settle()?;
-        state.stub.mapper().request(call, &[operation])?;
+        for part in operations.chunks(MAX_OPERATIONS) {
+            state.stub.mapper().request(call, part)?;
+        }
         Ok(())
     }
 
@@ -157,6 +163,19 @@ fn protection(access: Access) -> u64 {
         | bit(access.execute, libc::PROT_EXEC)
 }
 
+fn map_operation(
+    addr: u64,
+    len: u64,
+    file: BorrowedFd<'_>,
+    offset: u64,
+    access: Access,
+    more: i32,
+) -> Operation {
+    let flags = u64::from((libc::MAP_SHARED | libc::MAP_FIXED | more).cast_unsigned());
+    let file = u64::from(file.as_raw_fd().cast_unsigned());
+    Operation::call(libc::SYS_mmap, [addr, len, protection(access), flags, file, offset])
+}
+
 impl AddressSpace for SystrapSpace {
     fn map(
         &self,
@@ -169,12 +188,24 @@ impl AddressSpace for SystrapSpace {
     ) -> Result<(), PlatformError> {
         self.check("mmap", addr, len)?;
         let populate = if populate { libc::MAP_POPULATE } else { 0 };
-        let flags = u64::from((libc::MAP_SHARED | libc::MAP_FIXED | populate).cast_unsigned());
-        let file = u64::from(file.as_raw_fd().cast_unsigned());
-        self.request(
-            "mmap",
-            Operation::call(libc::SYS_mmap, [addr, len, protection(access), flags, file, offset]),
-        )
+        self.request("mmap", map_operation(addr, len, file, offset, access, populate))
+    }
+
+    fn apply(&self, changes: &[Change<'_>]) -> Result<(), PlatformError> {
+        let mut operations = Vec::with_capacity(changes.len());
+        for change in changes {
+            operations.push(match *change {
+                Change::Map { addr, len, file, offset, access } => {
+                    self.check("mmap", addr, len)?;
+                    map_operation(addr, len, file, offset, access, 0)
+                }
+                Change::Protect { addr, len, access } => {
+                    self.check("mprotect", addr, len)?;
+                    Operation::call(libc::SYS_mprotect, [addr, len, protection(access), 0, 0, 0])
+                }
+            });
+        }
+        self.request_all("mmap", &operations)
     }
 
     fn unmap(&self, addr: u64, len: u64) -> Result<(), PlatformError> {
