@@ -126,7 +126,7 @@ pub(crate) fn run(global: &Global, args: &Exec) -> Result<i32> {
     }
     write_pid(args.pid_file.as_ref(), i32::try_from(std::process::id())?)?;
     let raw = tty.as_ref().map(OwnedFd::try_clone).transpose()?.map(RawTerminal::new).transpose()?;
-    let code = follow::process(pid, &channel, tty.as_ref().or(own.as_ref()));
+    let code = follow::process(Some(pid), &channel, tty.as_ref().or(own.as_ref()));
     drop(raw);
     code
 }
@@ -139,7 +139,7 @@ fn detach(args: &Exec, pid: i32, channel: &Channel, tty: Option<&OwnedFd>) -> Re
     }
     let code = sandbox::become_proxy(tty.map(AsFd::as_fd))
         .map_err(anyhow::Error::from)
-        .and_then(|()| follow::process(pid, channel, tty))
+        .and_then(|()| follow::process(Some(pid), channel, tty))
         .unwrap_or_else(|error| {
             log::warn(&format!("{error:#}"));
             137
