@@ -45,7 +45,11 @@ impl Runsc {
         command.arg("--root").arg(&self.root);
         command.arg("--log").arg(self.log()).args(["--log-format", "json"]);
         for (name, value) in &self.options.runsc_config {
-            command.arg(format!("--{name}={value}"));
+            match value.as_str() {
+                "true" => command.arg(format!("--{name}")),
+                "false" => continue,
+                value => command.arg(format!("--{name}={value}")),
+            };
         }
         command.arg(verb).current_dir(&self.bundle).stdin(Stdio::null()).stdout(Stdio::null());
         command.stderr(Stdio::null());

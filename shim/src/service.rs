@@ -55,9 +55,7 @@ fn group(bundle: &Path, id: &str) -> String {
 impl Shim for Service {
     type T = Tasks;
 
-    fn new(_: &str, flags: &Flags, config: &mut Config) -> Self {
-        // Children are collected here.
-        config.no_reaper = true;
+    fn new(_: &str, flags: &Flags, _: &mut Config) -> Self {
         Self {
             namespace: flags.namespace.clone(),
             id: flags.id.clone(),

@@ -134,6 +134,8 @@ stream_server_port = "0"
 [plugins."io.containerd.grpc.v1.cri".cni]
 bin_dir = "{root}/none"
 conf_dir = "{root}/none"
+[plugins."io.containerd.grpc.v1.cri".containerd]
+default_runtime_name = "runsc"
 [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runsc]
 runtime_type = "{RUNSC}"
 [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runsc.options]
@@ -154,6 +156,9 @@ const COMMANDS: [(&str, &[&str], &[&str]); 6] = [
     ("read-only root", &["--read-only"], &["sh", "-c", "touch /x 2>&1; echo $?"]),
 ];
 
+/// A test that needs the daemon only.
+type Test = fn(&Containerd) -> Result<()>;
+
 /// Runs all of it.
 ///
 /// # Errors
@@ -169,7 +174,7 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
             report.record(&name, same_as_runc(&daemon, flags, command));
         }
     }
-    let tests: [(&str, fn(&Containerd) -> Result<()>); 7] = [
+    let tests: [(&str, Test); 7] = [
         ("ctr run: input to its end", input),
         ("ctr run -t: a terminal, its size and its end", terminal),
         ("ctr task: exec, its exit status, its end by a signal", exec),
@@ -273,7 +278,11 @@ fn terminal(daemon: &Containerd) -> Result<()> {
     let (options, id) = (daemon.options(), run::unique("terminal"));
     let args = daemon.run_args(RUNSC, &options, &["--rm", "-t"]);
     let mut ctr = daemon.ctr_command(&args);
-    ctr.arg(&id).args(["sh", "-c", "tty; stty size; read x; echo got $x; exit 5"]);
+    ctr.arg(&id).args([
+        "sh",
+        "-c",
+        "tty; until stty size 2>/dev/null | grep 200; do :; done; read x; echo got $x; exit 5",
+    ]);
     let mut session = Session::start(&ctr)?;
     session.expect("/dev/pts/0", LIMIT)?;
     session.expect("24 200", LIMIT)?;
@@ -315,7 +324,7 @@ fn exec(daemon: &Containerd) -> Result<()> {
 }
 
 fn kill(daemon: &Containerd) -> Result<()> {
-    let before = proc::descendants();
+    let before = There::now()?;
     let script = "trap 'exit 9' TERM; echo > /tmp/ready; while :; do sleep 1; done";
     let task = Task::start(daemon, &["sh", "-c", script])?;
     run::until("its handler is set", LIMIT, || {
@@ -327,42 +336,63 @@ fn kill(daemon: &Containerd) -> Result<()> {
     ensure!(proc::describe(pid).contains("runsc"), "the task's pid is of {}", proc::describe(pid));
     task.must(&["tasks", "kill", "--signal", "SIGTERM", &task.id])?;
     task.wait_for("STOPPED")?;
-    let out = daemon.ctr(&["tasks", "delete", &task.id])?;
-    ensure!(out.code == 9, "delete gives {}: {}", out.code, out.stderr);
+    ensure!(delete(&task)?.contains("exit code 9"), "not 9");
     let other = Task::start(daemon, &["sleep", "1000"])?;
     other.must(&["tasks", "kill", "--signal", "SIGKILL", &other.id])?;
     other.wait_for("STOPPED")?;
-    ensure!(daemon.ctr(&["tasks", "delete", &other.id])?.code == 137, "not 137");
-    nothing_left(daemon, &before)
+    ensure!(delete(&other)?.contains("exit code 137"), "not 137");
+    before.nothing_more()
 }
 
-/// Every shim, and all that it started, is gone, and so are its mounts.
-fn nothing_left(daemon: &Containerd, before: &BTreeSet<Pid>) -> Result<()> {
-    let left = || -> Vec<Pid> {
-        let now = proc::descendants();
-        now.difference(before).copied().collect()
-    };
-    let described = || left().iter().map(|pid| proc::describe(*pid)).collect::<Vec<_>>().join(", ");
-    run::until("its processes end", Duration::from_secs(10), || {
-        left().iter().for_each(|pid| proc::reap(*pid));
-        left().is_empty().then_some(())
-    })
-    .with_context(described)?;
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
-    let own = format!("{}/state/io.containerd.runtime", daemon.own.display());
-    ensure!(!mounts.contains(&own), "a mount is left");
-    Ok(())
+/// Deletes a task that has ended; what `ctr` says of its end.
+fn delete(task: &Task<'_>) -> Result<String> {
+    let out = task.daemon.ctr(&["tasks", "delete", &task.id])?;
+    ensure!(out.code == 0, "{out:?}");
+    Ok(out.stderr)
+}
+
+/// Processes below us, and mounts of containerd, at some time.
+struct There {
+    processes: BTreeSet<Pid>,
+    mounts: BTreeSet<String>,
+}
+
+impl There {
+    fn now() -> Result<Self> {
+        let table = std::fs::read_to_string("/proc/self/mountinfo")?;
+        let points = table.lines().filter_map(|line| line.split(' ').nth(4));
+        let mounts =
+            points.filter(|point| point.contains("sentrybox-containerd")).map(str::to_owned).collect();
+        Ok(Self { processes: proc::descendants(), mounts })
+    }
+
+    /// What is there now and was not then.
+    fn more(&self) -> Result<Vec<String>> {
+        let now = Self::now()?;
+        let fresh = now.processes.difference(&self.processes);
+        fresh.clone().for_each(|pid| proc::reap(*pid));
+        let mounts = now.mounts.difference(&self.mounts).cloned();
+        Ok(fresh.map(|pid| proc::describe(*pid)).chain(mounts).collect())
+    }
+
+    /// Waits until every shim and all that it started and mounted is gone.
+    fn nothing_more(&self) -> Result<()> {
+        run::until("its processes and mounts go", Duration::from_secs(10), || {
+            self.more().is_ok_and(|more| more.is_empty()).then_some(())
+        })
+        .with_context(|| self.more().map(|more| more.join(", ")).unwrap_or_default())
+    }
 }
 
 fn no_program(daemon: &Containerd) -> Result<()> {
-    let before = proc::descendants();
+    let before = There::now()?;
     let (options, id) = (daemon.options(), run::unique("none"));
     let mut args = daemon.run_args(RUNSC, &options, &["--rm"]);
     args.extend([id.as_str(), "no-such-program"]);
     let out = daemon.ctr(&args)?;
     ensure!(out.code != 0 && out.stderr.contains("executable file not found in $PATH"), "{out:?}");
     drop(daemon.ctr(&["containers", "rm", &id]));
-    nothing_left(daemon, &before)
+    before.nothing_more()
 }
 
 fn pause(daemon: &Containerd) -> Result<()> {
@@ -392,13 +422,14 @@ fn metrics(daemon: &Containerd) -> Result<()> {
 }
 
 fn kill_shim(daemon: &Containerd) -> Result<()> {
-    let before = proc::descendants();
+    let before = There::now()?;
     let task = Task::start(daemon, &["sleep", "1000"])?;
     let now = proc::descendants();
-    let shim = now.difference(&before).find(|pid| proc::describe(**pid).contains("containerd-shim-runsc"));
+    let shim =
+        now.difference(&before.processes).find(|pid| proc::describe(**pid).contains("containerd-shim-runsc"));
     let shim = nix::unistd::Pid::from_raw(*shim.context("no shim")?);
     nix::sys::signal::kill(shim, nix::sys::signal::Signal::SIGKILL)?;
-    nothing_left(daemon, &before)?;
+    before.nothing_more()?;
     drop(task);
     Ok(())
 }
