@@ -102,11 +102,12 @@ pub(crate) fn sentry(pid: i32, channel: &Channel, terminal: Option<&OwnedFd>) ->
     }
 }
 
-/// Stays with another process of a container, told of by its connection; its exit code.
+/// Stays with another process of a container, or the first of one in another's sandbox, told of by its connection; its exit
+/// code.
 ///
 /// # Errors
 /// When the sentry is gone.
-pub(crate) fn process(pid: i32, channel: &Channel, terminal: Option<&OwnedFd>) -> Result<i32> {
+pub(crate) fn process(pid: Option<i32>, channel: &Channel, terminal: Option<&OwnedFd>) -> Result<i32> {
     let signals = events()?;
     loop {
         let mut fds = [
@@ -129,7 +130,7 @@ pub(crate) fn process(pid: i32, channel: &Channel, terminal: Option<&OwnedFd>) -
             && let Some(info) = signals.read_signal().context("signalfd")?
             && !is_child(&info)
         {
-            pass_on(info.ssi_signo, channel, Some(pid), terminal);
+            pass_on(info.ssi_signo, channel, pid, terminal);
         }
     }
 }

@@ -13,7 +13,7 @@ use sandbox::spec::Spec;
 use crate::cli::{FileAccess, Global, Network};
 use crate::container::Container;
 use crate::state::{Folder, State, Status, start_time};
-use crate::{hooks, log};
+use crate::{hooks, log, pod};
 
 /// What a new container talks to.
 #[derive(Debug)]
@@ -66,6 +66,7 @@ pub(crate) fn create(
             "the container has no network but its own loopback: --network=sandbox is not supported yet",
         );
     }
+    let first = pod::sandbox_of(&spec.annotations)?.map(|first| pod::open(global, first)).transpose()?;
     let mut folder = Folder::create(&global.root, id)?;
     let (trees, mounts) = trees(global, bundle, spec)?;
     let args = LaunchArgs {
@@ -77,11 +78,15 @@ pub(crate) fn create(
         own_terminal: streams.own_terminal,
         report: report(global)?,
     };
-    let launched = sandbox::launch::launch(args)?;
+    let launched = match &first {
+        None => sandbox::launch::launch(args)?,
+        Some(first) => join(first, args)?,
+    };
     let state = State {
         id: id.to_owned(),
         bundle: bundle.to_path_buf(),
         rootfs: root.path.clone(),
+        sandbox: first.map(|first| first.state.id),
         pid: launched.sentry,
         pid_start: start_time(launched.sentry).unwrap_or(0),
         gofer: launched.gofer,
@@ -112,6 +117,17 @@ pub(crate) fn create(
         return Err(error);
     }
     Ok(Created { container, launched })
+}
+
+/// Makes a container in the sandbox of another.
+fn join(first: &Container, args: LaunchArgs) -> Result<Launched> {
+    let terminal = match args.streams.first() {
+        Some(terminal) if args.own_terminal => Some(terminal.try_clone()?),
+        _ => None,
+    };
+    let joined = sandbox::launch::join(&first.folder.path, args)?;
+    let sentry = pod::stand_in(&joined.channel, terminal.as_ref())?;
+    Ok(Launched { sentry, gofer: joined.gofer, channel: joined.channel })
 }
 
 /// Where the processes of the sandbox report what goes wrong with themselves.

@@ -8,8 +8,12 @@ mod bench;
 mod build;
 mod bundle;
 mod conformance;
+mod containerd;
+mod cri;
 mod demo;
 mod docker;
+mod image;
+mod pods;
 mod posture;
 mod proc;
 mod pty;
@@ -33,7 +37,7 @@ const USAGE: &str = "usage: cargo xtask VERB
   rootfs [--refresh]                      the Debian root that tests run in, at target/rootfs/bookworm
   conformance [--platform P] [--runtime PATH] [--native] [FILTER]..
   userland [--runtime PATH] [FILTER]..    a Debian userland, compared with the same scripts run natively
-  docker | world | posture | bad-input    the harness of that name [--runtime PATH]
+  docker | containerd | pods | world | posture | bad-input    the harness of that name [--runtime PATH]
   bench [--quick] [--runtime PATH]        a table, and target/bench/quick.json";
 
 /// The options that every harness shares.
@@ -107,7 +111,7 @@ fn dispatch() -> Result<bool> {
             true
         }),
         "tidy" => stages::run_one("tidy", &options),
-        "conformance" | "userland" | "world" | "docker" | "posture" | "bad-input" => {
+        "conformance" | "userland" | "world" | "docker" | "containerd" | "pods" | "posture" | "bad-input" => {
             stages::run_one(verb, &options)
         }
         "bench" => bench::run(&options),

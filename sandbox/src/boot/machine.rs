@@ -7,7 +7,6 @@ use memmap::MemoryFile;
 use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::Pid;
 use platform::Platform;
-use vfs::tty::Devpts;
 
 use super::clock::HostTime;
 use super::{BootArgs, report};
@@ -77,8 +76,8 @@ impl Machine {
         kernel
     }
 
-    /// Registers what other crates add to the kernel.
-    pub(super) fn register(&self, kernel: &Arc<Kernel>, args: &BootArgs) -> Arc<Devpts> {
+    /// Registers what other crates add to the kernel, once a sandbox.
+    pub(super) fn register(&self, kernel: &Arc<Kernel>, args: &BootArgs) {
         let strace = args.strace.as_ref().map(|only| syscalls::strace::StraceOptions {
             only: only.clone(),
             max_bytes: STRACE_BYTES,
@@ -90,10 +89,10 @@ impl Machine {
             }
         }
         syscalls::install(kernel, syscalls::Options { strace });
-        fs_proc::register(kernel, &self.cpu_info);
+        fs_proc::register(&self.cpu_info);
         vfs::tmpfs::register(kernel.memory_file(), self.memory / 2);
         vfs::devices::register(kernel);
         net::unix::register();
-        vfs::tty::register(kernel)
+        vfs::tty::register();
     }
 }

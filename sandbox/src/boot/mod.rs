@@ -9,6 +9,7 @@ mod mount_options;
 mod notifier;
 mod report;
 mod root;
+mod sandbox;
 mod server;
 mod stream;
 mod terminal;
@@ -127,14 +128,12 @@ fn boot(channel: &Channel) -> Result<i32, BootError> {
     confine::filter(&*platform, args.debug)?;
     let kernel = machine.kernel(platform, memory, &args);
     notifier.start().map_err(host("start a thread"))?;
-    let devpts = machine.register(&kernel, &args);
-    let tree = root::Builder::new(&kernel, &gofer, &args)
-        .and_then(root::Builder::finish)
-        .map_err(|error| BootError::Container(error.to_string()))?;
-    let container = Arc::new(Container::new(kernel, tree, devpts, Arc::clone(&notifier)));
+    machine.register(&kernel, &args);
+    let sandbox = Arc::new(sandbox::Sandbox::new(Arc::clone(&kernel), notifier));
+    let container = sandbox.build(kernel, &gofer, &args)?;
     let prepared = container.prepare(args.process.clone(), fds.streams).map_err(BootError::Container)?;
     watch.tell(&container);
-    let started = server::serve(&container, channel, fds.listener, prepared)?;
+    let started = server::serve(&sandbox, &container, channel, fds.listener, prepared)?;
     Ok(finish(&container, &started, &fds.exit_record))
 }
 

@@ -9,8 +9,13 @@ use crate::spec::Process;
 pub enum Request {
     /// Build the container; only on the launcher's channel, once. Its descriptors are listed in [`BootArgs`].
     Boot(Box<crate::boot::BootArgs>),
+    /// Build another container beside those that are there. Its descriptors are those of [`Request::Boot`]. Once it is built
+    /// the connection is that container's own, which ends when it is closed; its end is told on it.
+    Create(Box<crate::boot::BootArgs>),
     /// Let the first process run.
     Start,
+    /// End the container, which is not the sandbox's first: answered when nothing of it runs any more.
+    End,
     /// Send a signal.
     Signal {
         /// To this process of the container; to the first if missing.
