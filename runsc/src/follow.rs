@@ -10,6 +10,7 @@ use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use sandbox::control::{Channel, Request, Response};
+use sandbox::launch::killed_by;
 
 /// What is passed on to the program.
 const PASSED_ON: [Signal; 7] = [
@@ -90,7 +91,7 @@ pub(crate) fn sentry(pid: i32, channel: &Channel, terminal: Option<&OwnedFd>) ->
     loop {
         match waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG)) {
             Ok(WaitStatus::Exited(_, code)) => return Ok(code),
-            Ok(WaitStatus::Signaled(_, signal, _)) => bail!("the sentry was killed by {signal}"),
+            Ok(WaitStatus::Signaled(_, signal, _)) => bail!("the sentry was {}", killed_by(signal)),
             Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => return Err(error).context("wait for the sentry"),
         }

@@ -125,7 +125,7 @@ fn boot(channel: &Channel) -> Result<i32, BootError> {
     let gofer = crate::gofer::connect(fds.gofer.try_clone().map_err(host("dup"))?)
         .map_err(|errno| BootError::Container(format!("the gofer does not answer: {errno}")))?;
     let watch = watch::Watch::new(&notifier, fds.gofer).map_err(host_nix("watch the gofer"))?;
-    confine::filter(&*platform, args.debug)?;
+    confine::filter(&*platform)?;
     let kernel = machine.kernel(platform, memory, &args);
     notifier.start().map_err(host("start a thread"))?;
     machine.register(&kernel, &args);

@@ -194,11 +194,22 @@ fn descriptors<'a>(args: &'a LaunchArgs, gofer: BorrowedFd<'a>) -> Vec<BorrowedF
     fds
 }
 
+/// What killed one of the sandbox's processes, in words.
+#[must_use]
+pub fn killed_by(signal: Signal) -> String {
+    match signal {
+        Signal::SIGSYS => {
+            "killed by SIGSYS: it made a host call that its filter does not allow; the host's audit log names it".to_owned()
+        }
+        other => format!("killed by {other}"),
+    }
+}
+
 /// How a child that is ending ended.
 fn ending(pid: i32) -> String {
     match waitpid(Pid::from_raw(pid), None) {
         Ok(WaitStatus::Exited(_, code)) => format!("exit status {code}"),
-        Ok(WaitStatus::Signaled(_, signal, _)) => format!("killed by {signal}"),
+        Ok(WaitStatus::Signaled(_, signal, _)) => killed_by(signal),
         Ok(other) => format!("{other:?}"),
         Err(error) => error.to_string(),
     }
