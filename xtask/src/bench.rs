@@ -1,4 +1,5 @@
 //! `cargo xtask bench --quick`: natively and in the sandbox in one run; a table, and target/bench/quick.json.
+//! `cargo xtask bench platform`: the platforms against each other and against the host.
 
 use crate::bundle::{Bundle, Runtime};
 use crate::posture::Sleeper;
@@ -6,6 +7,7 @@ use crate::{Options, build, proc, rootfs, run};
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -17,16 +19,14 @@ const STARTS: usize = 10;
 /// # Errors
 /// When something does not run.
 pub(crate) fn run(options: &Options) -> Result<bool> {
-    ensure!(options.has("--quick"), "only bench --quick exists");
+    if options.filters.iter().any(|name| name == "platform") {
+        return platforms(options);
+    }
+    ensure!(options.has("--quick"), "there are bench --quick and bench platform");
     proc::become_subreaper()?;
-    let guest = build::cargo_build("conformance", "bench_guest", true)?;
+    let (guest, root) = guest_root()?;
     let runtime = Runtime::from_options(options)?;
     let native = parse(&run::output(&mut Command::new(&guest), LIMIT)?)?;
-    let root = run::target("bench/rootfs")?;
-    for dir in ["proc", "dev", "tmp", "root", "sys"] {
-        std::fs::create_dir_all(root.join(dir))?;
-    }
-    std::fs::copy(&guest, root.join("bench_guest"))?;
     let bundle = Bundle::scratch(&runtime, &root, &["/bench_guest"], false)?;
     let sandbox = parse(&runtime.run(&bundle, LIMIT)?)?;
     let mut rows: Vec<(String, f64, f64)> = Vec::new();
@@ -47,6 +47,60 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     }
     let rows: Vec<_> = rows.iter().map(|(n, a, b)| json!({"name": n, "native": a, "sandbox": b})).collect();
     std::fs::write(run::target("bench")?.join("quick.json"), serde_json::to_string_pretty(&rows)?)?;
+    Ok(true)
+}
+
+/// The guest, and a root folder with it.
+fn guest_root() -> Result<(PathBuf, PathBuf)> {
+    let guest = build::cargo_build("conformance", "bench_guest", true)?;
+    let root = run::target("bench/rootfs")?;
+    for dir in ["proc", "dev", "tmp", "root", "sys"] {
+        std::fs::create_dir_all(root.join(dir))?;
+    }
+    std::fs::copy(&guest, root.join("bench_guest"))?;
+    Ok((guest, root))
+}
+
+/// How often each is measured by `bench platform`.
+const ROUNDS: usize = 5;
+
+/// Measures each platform, and systrap without patches, against the same guest natively: medians, in turn.
+fn platforms(options: &Options) -> Result<bool> {
+    let (guest, root) = guest_root()?;
+    let kinds: [(&str, &[&str]); 3] = [
+        ("systrap", &["--platform=systrap"]),
+        ("unpatched", &["--platform=systrap", "--systrap-disable-syscall-patching"]),
+        ("ptrace", &["--platform=ptrace"]),
+    ];
+    let mut seen: BTreeMap<String, Vec<Vec<f64>>> = BTreeMap::new();
+    for _ in 0..ROUNDS {
+        let mut note = |column: usize, found: BTreeMap<String, f64>| {
+            for (name, ns) in found {
+                let columns = seen.entry(name).or_insert_with(|| vec![Vec::new(); kinds.len() + 1]);
+                columns.get_mut(column).into_iter().for_each(|times| times.push(ns));
+            }
+        };
+        note(0, parse(&run::output(&mut Command::new(&guest), LIMIT)?)?);
+        for (column, (_, flags)) in (1..).zip(kinds) {
+            let mut runtime = Runtime::from_options(options)?;
+            runtime.flags.extend(flags.iter().map(|flag| (*flag).to_owned()));
+            let bundle = Bundle::scratch(&runtime, &root, &["/bench_guest"], false)?;
+            note(column, parse(&runtime.run(&bundle, LIMIT)?)?);
+        }
+    }
+    print!("{:<20} {:>12}", "ns an operation", "native");
+    kinds.iter().for_each(|(name, _)| print!(" {name:>12} {:>8}", "ratio"));
+    println!();
+    for (name, columns) in &mut seen {
+        columns.iter_mut().for_each(|times| times.sort_by(f64::total_cmp));
+        let median = |times: &Vec<f64>| times.get(times.len() / 2).copied().unwrap_or(f64::NAN);
+        let native = columns.first().map_or(f64::NAN, median);
+        print!("{name:<20} {native:>12.1}");
+        for times in columns.iter().skip(1) {
+            print!(" {:>12.1} {:>8.2}", median(times), median(times) / native);
+        }
+        println!();
+    }
     Ok(true)
 }
 

@@ -38,7 +38,8 @@ const USAGE: &str = "usage: cargo xtask VERB
   conformance [--platform P] [--runtime PATH] [--native] [FILTER]..
   userland [--runtime PATH] [FILTER]..    a Debian userland, compared with the same scripts run natively
   docker | containerd | pods | world | posture | bad-input    the harness of that name [--runtime PATH]
-  bench [--quick] [--runtime PATH]        a table, and target/bench/quick.json";
+  bench --quick [--runtime PATH]          a table, and target/bench/quick.json
+  bench platform                          the platforms side by side";
 
 /// The options that every harness shares.
 #[derive(Debug, Default, Clone)]

@@ -30,6 +30,10 @@ fn main() {
         // SAFETY: takes no pointer.
         unsafe { libc::syscall(libc::SYS_getpid) };
     });
+    per_op("getppid", 20_000, || {
+        // SAFETY: takes no pointer.
+        unsafe { libc::syscall(libc::SYS_getppid) };
+    });
     per_op("mmap-touch-munmap", 2_000, touch_fresh_page);
     per_op("fork+exec", 50, || {
         let status = std::process::Command::new(&args[0]).arg("true").status().expect("fork and exec");
