@@ -1,6 +1,7 @@
 //! The kernel of one sandbox.
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
 use abi::Errno;
@@ -9,6 +10,8 @@ use platform::Platform;
 use sync::{Clock, LockClass, Mutex, WaitQueue};
 
 use crate::loader::HostAuxv;
+use crate::quota::Quota;
+use crate::seccomp::Seccomp;
 use crate::task::Task;
 use crate::timer::TimerQueue;
 use crate::tree::Tree;
@@ -83,6 +86,8 @@ pub struct InitArgs<'a> {
     pub limits: Limits,
     /// Its descriptors.
     pub fds: Arc<FdTable>,
+    /// What decides over its system calls.
+    pub seccomp: Seccomp,
     /// The resources of upper crates.
     pub slots: Vec<(SlotId, Arc<dyn TaskResource>)>,
     /// Opens interpreters.
@@ -149,6 +154,8 @@ pub struct Kernel {
     /// Is notified (`IN`) when a process is removed.
     pub(crate) group_events: WaitQueue,
     unsupported: Mutex<BTreeMap<&'static str, u64>>,
+    quota: Quota,
+    pub(crate) paused: AtomicBool,
     pub(crate) tree: Mutex<Tree<Arc<Task>, Arc<ThreadGroup>>>,
 }
 
@@ -179,6 +186,8 @@ impl Kernel {
             exit_hooks: Mutex::new(LockClass::Leaf, Vec::new()),
             group_events: WaitQueue::new(),
             unsupported: Mutex::new(LockClass::Leaf, BTreeMap::new()),
+            quota: Quota::default(),
+            paused: AtomicBool::new(false),
             tree: Mutex::new(LockClass::TaskTree, Tree::default()),
         })
     }
@@ -227,6 +236,11 @@ impl Kernel {
     #[must_use]
     pub const fn cpus(&self) -> u32 {
         self.cpus
+    }
+    /// What the container may take.
+    #[must_use]
+    pub const fn quota(&self) -> &Quota {
+        &self.quota
     }
     /// All futexes.
     #[must_use]
@@ -295,6 +309,12 @@ impl Kernel {
     #[must_use]
     pub fn tasks(&self) -> Vec<Arc<Task>> {
         self.tree.lock().tasks()
+    }
+    /// How many bytes of memory programs are told there are, and how many of them are in use.
+    #[must_use]
+    pub fn memory(&self) -> (u64, u64) {
+        let total = self.memory_file.total().min(self.quota.memory());
+        (total, self.memory_file.usage_bytes().min(total))
     }
     /// How many threads there are.
     #[must_use]

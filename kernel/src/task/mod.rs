@@ -18,6 +18,7 @@ use platform::Interrupt;
 use sync::{LockClass, Mutex};
 
 use crate::futex::RobustList;
+use crate::seccomp::Seccomp;
 use crate::signal::TaskSignals;
 use crate::slot::{Slots, put};
 use crate::{Credentials, FdTable, Kernel, Slot, TaskResource, ThreadGroup};
@@ -61,6 +62,7 @@ pub(crate) struct TaskState {
     pub clear_child_tid: u64,
     pub parent_death_signal: i32,
     pub scheduling: Scheduling,
+    pub seccomp: Seccomp,
     pub interrupt: Option<Arc<dyn Interrupt>>,
 }
 
@@ -75,6 +77,8 @@ pub struct Task {
     pub(crate) cpu: CpuClock,
     start_ns: u64,
     exiting: AtomicBool,
+    /// Whether calls are to be asked about: that [`TaskState::seccomp`] is not disabled, to be read without the lock.
+    pub(crate) filtered: AtomicBool,
     pub(crate) state: Mutex<TaskState>,
 }
 
@@ -93,6 +97,7 @@ impl Task {
             cpu: CpuClock::default(),
             start_ns: group.kernel().clock().monotonic_ns(),
             exiting: AtomicBool::new(false),
+            filtered: AtomicBool::new(state.seccomp.mode() != 0),
             state: Mutex::new(LockClass::Task, state),
         })
     }
@@ -182,6 +187,11 @@ impl Task {
             self.group.set_dumpable(0);
         }
         drop(old);
+    }
+    /// `PR_SET_NO_NEW_PRIVS`.
+    pub(crate) fn set_no_new_privs(&self) {
+        let old = Credentials::clone(&self.credentials());
+        self.set_credentials(Arc::new(Credentials { no_new_privs: true, ..old }));
     }
     /// The descriptors; `None` once it exited.
     #[must_use]

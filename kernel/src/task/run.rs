@@ -15,6 +15,7 @@ impl CurrentTask {
     pub(crate) fn run(mut self) {
         self.begin_program();
         loop {
+            self.wait_until_resumed();
             signal::deliver(&mut self);
             if self.is_leaving() {
                 break;
@@ -66,6 +67,9 @@ impl CurrentTask {
     }
 
     fn answer_syscall(&mut self) {
+        if !self.may_call() {
+            return;
+        }
         // Taken out for the time of the call, which borrows the whole task.
         let syscalls = self.syscalls.take().or_else(|| self.kernel().syscalls().cloned());
         match &syscalls {

@@ -17,8 +17,8 @@ use crate::sys;
 const CPU_INFO: u64 = 16 << 10;
 /// The memory of a machine that does not tell.
 const MEMORY: u64 = 2 << 30;
-/// How many bytes of a buffer strace shows.
-const STRACE_BYTES: usize = 64;
+/// The most bytes of a buffer that a report of a system call shows.
+const MAX_STRACE_BYTES: usize = 64 << 10;
 
 /// What the host says about itself; looked up while its files are still there.
 #[derive(Debug)]
@@ -70,18 +70,36 @@ impl Machine {
             random: Box::new(sys::random),
             platform,
         });
+        kernel.quota().set_memory(args.memory_limit.unwrap_or(u64::MAX).min(self.memory));
+        if let Some(limit) = args.task_limit {
+            kernel.quota().set_tasks(limit);
+        }
         if let Some(name) = &args.domainname {
             kernel.uts().set_domainname(name.as_bytes());
         }
+        Self::set_parameters(&kernel, args);
         kernel.platform().on_stub_death(Box::new(|error| report::die(&error.to_string())));
         kernel
+    }
+
+    /// Sets kernel parameters. Those that the sandbox's kernel does not have, or that do not act in it, stay as they are.
+    pub(super) fn set_parameters(kernel: &Kernel, args: &BootArgs) {
+        for (name, value) in &args.sysctl {
+            match name.as_str() {
+                "kernel.hostname" => kernel.uts().set_hostname(value.as_bytes()),
+                "kernel.domainname" => kernel.uts().set_domainname(value.as_bytes()),
+                _ => report::line(&format!(
+                    "ignored: linux.sysctl: {name}: nothing of the sandbox depends on it"
+                )),
+            }
+        }
     }
 
     /// Registers what other crates add to the kernel.
     pub(super) fn register(&self, kernel: &Arc<Kernel>, args: &BootArgs) -> Arc<Devpts> {
         let strace = args.strace.as_ref().map(|only| syscalls::strace::StraceOptions {
             only: only.clone(),
-            max_bytes: STRACE_BYTES,
+            max_bytes: args.strace_bytes.min(MAX_STRACE_BYTES),
             sink: Box::new(report::line),
         });
         if let Some(options) = &strace {
@@ -91,7 +109,7 @@ impl Machine {
         }
         syscalls::install(kernel, syscalls::Options { strace });
         fs_proc::register(kernel, &self.cpu_info);
-        vfs::tmpfs::register(kernel.memory_file(), self.memory / 2);
+        vfs::tmpfs::register(kernel.memory_file(), kernel.quota().memory() / 2);
         vfs::devices::register(kernel);
         net::unix::register();
         vfs::tty::register(kernel)

@@ -7,8 +7,10 @@ mod identity;
 mod machine;
 mod mount_options;
 mod notifier;
-mod report;
+mod profile;
+pub(crate) mod report;
 mod root;
+mod schedule;
 mod server;
 mod stream;
 mod terminal;
@@ -110,6 +112,7 @@ fn boot(channel: &Channel) -> Result<i32, BootError> {
     let (Request::Boot(args), Some(fds)) = (request, BootFds::new(fds)) else {
         return Err(BootError::Container("the launcher does not say what to boot".to_owned()));
     };
+    report::set_json(args.report_json);
     report::install(args.debug);
     watch::block_signals().map_err(host_nix("block signals"))?;
     let platform = match args.platform.as_str() {
@@ -131,8 +134,10 @@ fn boot(channel: &Channel) -> Result<i32, BootError> {
     let tree = root::Builder::new(&kernel, &gofer, &args)
         .and_then(root::Builder::finish)
         .map_err(|error| BootError::Container(error.to_string()))?;
-    let container = Arc::new(Container::new(kernel, tree, devpts, Arc::clone(&notifier)));
-    let prepared = container.prepare(args.process.clone(), fds.streams).map_err(BootError::Container)?;
+    let profile = args.seccomp.as_ref().map(container::profile).transpose().map_err(BootError::Container)?;
+    let container = Arc::new(Container::new(kernel, tree, devpts, Arc::clone(&notifier), profile));
+    let prepared =
+        container.prepare(args.process.clone(), fds.streams, args.preserved).map_err(BootError::Container)?;
     watch.tell(&container);
     let started = server::serve(&container, channel, fds.listener, prepared)?;
     Ok(finish(&container, &started, &fds.exit_record))

@@ -14,6 +14,8 @@ use crate::control::{Channel, ChannelError, ProcessInfo, Request, Response};
 use crate::spec::Process;
 use crate::sys;
 
+/// How long a caller may take to be told that the first process runs, or does not.
+const TELLING: std::time::Duration = std::time::Duration::from_secs(1);
 /// The stack of a thread that talks.
 const STACK: usize = 512 << 10;
 
@@ -40,7 +42,7 @@ pub(super) fn serve(
     spawn("control", move || accepting.accept(&listener))?;
     launcher.send(&Response::Done, &[])?;
     let own = launcher.try_clone().map_err(host("dup"))?;
-    spawn("launcher", move || server.talk(&own))?;
+    spawn("launcher", move || server.talk_to_launcher(&own))?;
     start(container, &starts, prepared)
 }
 
@@ -57,12 +59,14 @@ fn start(
             // Set here only.
             let _first = container.init.set(Arc::clone(&started.group));
             drop(answer.send(Ok(())));
+            // A program that ends at once must not take the answer with it.
+            let _told = starts.recv_timeout(TELLING);
             Ok(started)
         }
         Err(message) => {
             drop(answer.send(Err(message.clone())));
             // The answer is given by the thread that was asked, before the process ends.
-            let _told = starts.recv_timeout(std::time::Duration::from_secs(1));
+            let _told = starts.recv_timeout(TELLING);
             Err(BootError::Container(message))
         }
     }
@@ -97,6 +101,14 @@ impl Server {
         }
     }
 
+    /// A launcher that ends before anybody else knows of the sandbox takes it along.
+    fn talk_to_launcher(&self, channel: &Channel) {
+        match channel.receive::<Request>() {
+            Ok((Request::Settled, _)) => self.talk(channel),
+            _ => report::die("its launcher is gone"),
+        }
+    }
+
     fn talk(&self, channel: &Channel) {
         let mut attached = false;
         loop {
@@ -120,21 +132,20 @@ impl Server {
 
     fn answer(&self, channel: &Channel, request: Request, fds: Vec<OwnedFd>) -> Result<(), ChannelError> {
         let answer = match request {
-            Request::Boot(_) => Err("the container exists".to_owned()),
+            Request::Boot(_) | Request::Settled => Err("the container exists".to_owned()),
             // The loop that reads requests sees to it.
             Request::Attach => return Ok(()),
             Request::Start => {
-                let answer = self.start();
-                let failed = answer.is_err();
-                channel.send(&answer.map_or_else(Response::Error, |()| Response::Done), &[])?;
-                if failed {
-                    // The main thread waits for this before it ends the sandbox.
+                let (asked, answer) = self.start();
+                let sent = channel.send(&answer.map_or_else(Response::Error, |()| Response::Done), &[]);
+                if asked {
+                    // The main thread waits for this before it goes on.
                     drop(self.gate.send(sync_channel(1).0));
                 }
-                return Ok(());
+                return sent;
             }
             Request::Signal { pid, signal, all } => self.signal(pid, signal, all),
-            Request::Exec { process } => return self.exec(channel, *process, fds),
+            Request::Exec { process, preserved } => return self.exec(channel, *process, fds, preserved),
             Request::Wait { pid } => match self.group(pid) {
                 Ok(group) => {
                     let code = self.container.kernel.wait_exit(&group).shell_code();
@@ -143,6 +154,18 @@ impl Server {
                 Err(message) => Err(message),
             },
             Request::Processes => return channel.send(&Response::Processes(self.processes()), &[]),
+            Request::Pause => {
+                self.container.kernel.pause();
+                Ok(())
+            }
+            Request::Resume => {
+                self.container.kernel.resume();
+                Ok(())
+            }
+            Request::Limit { tasks, memory } => {
+                self.limit(tasks, memory);
+                Ok(())
+            }
             Request::Resize { pid, rows, columns } => {
                 if let Some(relay) = self.container.terminal(pid) {
                     relay.resize(rows, columns);
@@ -154,13 +177,17 @@ impl Server {
         channel.send(&answer.map_or_else(Response::Error, |()| Response::Done), &[])
     }
 
-    fn start(&self) -> Result<(), String> {
+    /// Asks the main thread to start the first process: whether it was asked, and how that went.
+    fn start(&self) -> (bool, Result<(), String>) {
         if self.container.init.get().is_some() {
-            return Err("the container is running already".to_owned());
+            return (false, Err("the container is running already".to_owned()));
         }
+        let ended = || Err("the container has ended".to_owned());
         let (answer, told) = sync_channel(1);
-        self.gate.send(answer).map_err(|_gone| "the container has ended".to_owned())?;
-        told.recv().unwrap_or_else(|_gone| Err("the container has ended".to_owned()))
+        if self.gate.send(answer).is_err() {
+            return (false, ended());
+        }
+        (true, told.recv().unwrap_or_else(|_gone| ended()))
     }
 
     /// A process by its id; the first if none is given.
@@ -184,6 +211,17 @@ impl Server {
         Ok(())
     }
 
+    fn limit(&self, tasks: Option<u64>, memory: Option<u64>) {
+        let quota = self.container.kernel.quota();
+        let or_none = |limit: u64| if limit == 0 { u64::MAX } else { limit };
+        if let Some(tasks) = tasks {
+            quota.set_tasks(or_none(tasks));
+        }
+        if let Some(memory) = memory {
+            quota.set_memory(or_none(memory));
+        }
+    }
+
     fn processes(&self) -> Vec<ProcessInfo> {
         let info = |group: Arc<ThreadGroup>| ProcessInfo {
             pid: group.tgid(),
@@ -195,11 +233,19 @@ impl Server {
     }
 
     /// Starts a process; its end is told on the same connection, by a thread of its own.
-    fn exec(&self, channel: &Channel, process: Process, fds: Vec<OwnedFd>) -> Result<(), ChannelError> {
+    fn exec(
+        &self,
+        channel: &Channel,
+        process: Process,
+        fds: Vec<OwnedFd>,
+        preserved: usize,
+    ) -> Result<(), ChannelError> {
         let started = if self.container.init.get().is_none() {
             Err("the container has not been started".to_owned())
         } else {
-            self.container.prepare(process, fds).and_then(|prepared| self.container.start(prepared))
+            self.container
+                .prepare(process, fds, preserved)
+                .and_then(|prepared| self.container.start(prepared))
         };
         let started = match started {
             Ok(started) => started,
