@@ -30,10 +30,9 @@ pub(crate) enum Network {
 }
 
 /// Who else may change host files.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum FileAccess {
     /// Nobody.
-    #[default]
     #[value(alias = "proxy")]
     Exclusive,
     /// Others.
@@ -110,9 +109,9 @@ pub(crate) struct Global {
     /// Changes of the root stay in memory, as --overlay2=root:memory
     #[arg(long)]
     pub(crate) overlay: bool,
-    /// Whether others change files of the root while the container runs
-    #[arg(long, value_enum, default_value_t)]
-    pub(crate) file_access: FileAccess,
+    /// Whether others change files of the root while the container runs; unless said, they do if changes go to the root itself
+    #[arg(long, value_enum)]
+    pub(crate) file_access: Option<FileAccess>,
     /// Whether others change files that are mounted into the container
     #[arg(long, value_enum, default_value_t = FileAccess::Shared)]
     pub(crate) file_access_mounts: FileAccess,

@@ -227,7 +227,7 @@ fn boot_args(global: &Global, id: &str, spec: &Spec, mounts: Vec<GuestMount>) ->
         disable_patching: global.systrap_disable_syscall_patching,
         strace: (global.strace || !global.strace_syscalls.is_empty()).then(|| global.strace_syscalls.clone()),
         debug: global.debug,
-        shared_files: global.file_access == FileAccess::Shared,
+        shared_files: global.file_access.map_or(!overlay(global)?, |access| access == FileAccess::Shared),
         report_json: global.debug_log.is_none()
             && global.log.is_some()
             && global.log_format == LogFormat::Json,

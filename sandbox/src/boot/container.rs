@@ -13,12 +13,12 @@ use sync::{LockClass, Mutex};
 use vfs::tty::{Devpts, Slave, Tty};
 use vfs::{At, FS, FileDescription, FsContext, LookupFlags, MountNamespace, OpCx, Path, Vfs};
 
-use super::identity;
 use super::notifier::Notifier;
 use super::profile::{self, Profile};
 use super::schedule;
 use super::stream::HostStream;
 use super::terminal::Relay;
+use super::{home, identity};
 use crate::spec::{Process, Seccomp};
 
 /// Where programs are looked for when the environment does not say.
@@ -82,7 +82,7 @@ impl Container {
     /// What is wrong, in the words of runc where tools look for them.
     pub(crate) fn prepare(
         &self,
-        process: Process,
+        mut process: Process,
         mut streams: Vec<OwnedFd>,
         preserved: usize,
     ) -> Result<Prepared, String> {
@@ -93,6 +93,11 @@ impl Container {
         let umask = process.user.umask.unwrap_or(DEFAULT_UMASK) & 0o777;
         let fs = FsContext::new(Arc::clone(&self.namespace), self.root.clone(), umask);
         self.enter(&process, &creds, &fs)?;
+        if !process.env.iter().any(|pair| pair.starts_with("HOME=")) {
+            let root = Arc::new(Credentials::root());
+            let home = home::of(&self.vfs(&root, &fs), process.user.uid);
+            process.env.push(format!("HOME={home}"));
+        }
         let image = self.find(&process, &creds, &fs)?;
         Ok(Prepared { process, streams, preserved, creds, fs, image })
     }

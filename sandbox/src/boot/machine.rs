@@ -78,7 +78,7 @@ impl Machine {
             kernel.uts().set_domainname(name.as_bytes());
         }
         Self::set_parameters(&kernel, args);
-        kernel.platform().on_stub_death(Box::new(|error| report::die(&error.to_string())));
+        kernel.platform().on_stub_death(Box::new(|error| report::killed(&error.to_string())));
         kernel
     }
 

@@ -3,6 +3,7 @@ mod args;
 mod clock;
 mod confine;
 mod container;
+mod home;
 mod identity;
 mod machine;
 mod mount_options;

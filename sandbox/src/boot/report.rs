@@ -9,6 +9,8 @@ use tracing::{Event, Level, Metadata, Subscriber, span};
 
 /// The exit code of a sandbox that gives up.
 const GAVE_UP: i32 = 128 + 6;
+/// That of a sandbox which was killed.
+const KILLED: i32 = 128 + 9;
 
 /// Whether lines are JSON, as the log of the command line is that they go to.
 static JSON: AtomicBool = AtomicBool::new(false);
@@ -43,6 +45,12 @@ fn leveled(level: &str, text: &str) {
 pub(crate) fn die(why: &str) -> ! {
     leveled("error", &format!("runsc: sandbox ends: {why}"));
     crate::exit_now(GAVE_UP)
+}
+
+/// Reports that a process of the sandbox was killed, by the host for want of memory for one, and ends the sandbox.
+pub(crate) fn killed(what: &str) -> ! {
+    leveled("error", &format!("runsc: sandbox ends: {what}"));
+    crate::exit_now(KILLED)
 }
 
 /// From now on a panic in any thread ends the sandbox with a report, and events of the code are reported as wanted.

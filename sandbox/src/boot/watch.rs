@@ -26,7 +26,7 @@ struct Gofer {
 impl Wake for Gofer {
     fn wake(&self, events: PollEvents) {
         if events.intersects(PollEvents::HUP | PollEvents::ERR | PollEvents::RDHUP) {
-            report::die("the gofer is gone");
+            report::killed("the gofer is gone");
         }
     }
 }
