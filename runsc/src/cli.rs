@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::{cmd, log};
 
@@ -206,12 +206,13 @@ pub(crate) enum Verb {
 
 /// Reads the command line; says what is wrong in one line, or what was asked for.
 pub(crate) fn parse(args: Vec<OsString>) -> Result<Cli, ExitCode> {
-    if args.get(1).is_some_and(|arg| arg == "--version" || arg == "-v") {
+    let args = flags::normal(args);
+    if asks_for_version(&args) {
         let version = env!("CARGO_PKG_VERSION");
         log::say(&format!("runsc version {version}\nspec: {}", sandbox::spec::OCI_VERSION));
         return Err(ExitCode::SUCCESS);
     }
-    Cli::try_parse_from(flags::normal(args)).map_err(|error| {
+    Cli::try_parse_from(args).map_err(|error| {
         use clap::error::ErrorKind;
         if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
             log::say(error.to_string().trim_end());
@@ -225,6 +226,13 @@ pub(crate) fn parse(args: Vec<OsString>) -> Result<Cli, ExitCode> {
             2
         })
     })
+}
+
+/// Whether the version is asked for in front of a verb.
+fn asks_for_version(args: &[OsString]) -> bool {
+    let command = Cli::command();
+    let is_verb = |arg: &OsString| command.get_subcommands().any(|verb| arg == verb.get_name());
+    args.iter().skip(1).take_while(|arg| !is_verb(arg)).any(|arg| arg == "--version" || arg == "-v")
 }
 
 /// The first paragraph of an error, in one line.

@@ -10,6 +10,7 @@ mod bundle;
 mod conformance;
 mod demo;
 mod docker;
+mod oci;
 mod posture;
 mod proc;
 mod pty;
@@ -33,6 +34,7 @@ const USAGE: &str = "usage: cargo xtask VERB
   rootfs [--refresh]                      the Debian root that tests run in, at target/rootfs/bookworm
   conformance [--platform P] [--runtime PATH] [--native] [FILTER]..
   userland [--runtime PATH] [FILTER]..    a Debian userland, compared with the same scripts run natively
+  oci [--runtime runsc|runc|PATH] [FILTER]..  the suite over the OCI specification
   docker | world | posture | bad-input    the harness of that name [--runtime PATH]
   bench [--quick] [--runtime PATH]        a table, and target/bench/quick.json";
 
@@ -107,7 +109,7 @@ fn dispatch() -> Result<bool> {
             true
         }),
         "tidy" => stages::run_one("tidy", &options),
-        "conformance" | "userland" | "world" | "docker" | "posture" | "bad-input" => {
+        "conformance" | "userland" | "world" | "docker" | "posture" | "bad-input" | "oci" => {
             stages::run_one(verb, &options)
         }
         "bench" => bench::run(&options),

@@ -1,7 +1,7 @@
 //! The stages of `cargo xtask test`: each by name, with its time, and one line at the end.
 
 use crate::report::Report;
-use crate::{Options, apt, bad_input, build, conformance, docker, posture, run, userland, world};
+use crate::{Options, apt, bad_input, build, conformance, docker, oci, posture, run, userland, world};
 use anyhow::{Context, Result, bail};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 type Stage = (&'static str, fn(&Options) -> Result<Report>);
 
 /// In the order in which they run: what fails fast comes first.
-const STAGES: [Stage; 11] = [
+const STAGES: [Stage; 12] = [
     ("tidy", |_| cargo_tests(&["test", "--package", "xtask"])),
     ("fmt", |_| cargo(&["fmt", "--all", "--check"])),
     ("clippy", |_| cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"])),
@@ -19,6 +19,7 @@ const STAGES: [Stage; 11] = [
     ("world", world::run),
     ("posture", posture::run),
     ("bad-input", bad_input::run),
+    ("oci", oci::run),
     ("userland", userland::run),
     ("docker", docker::run),
 ];

@@ -5,6 +5,7 @@ use crate::check::{check, check_eq, expect_errno};
 use crate::child::{Ended, exec_helper, fork_child, in_child, wait_for};
 use crate::sys::{SysError, errno, raw, sys, syscall};
 use crate::util::{me, status_field};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 topic!(seccomp: [
@@ -23,6 +24,7 @@ topic!(seccomp: [
     a_filter_for_all_threads,
     trace_without_a_tracer_is_enosys,
     errno_is_bounded,
+    ids_are_asked_about_as_well,
 ]);
 
 const ALLOW: u32 = 0x7fff_0000;
@@ -309,4 +311,32 @@ fn errno_is_bounded() -> CaseResult {
         check_eq!(raw!(SYS_getppid()).map_err(|e| e.errno), Err(4095));
         Ok(())
     })
+}
+
+fn ids_are_asked_about_as_well() -> CaseResult {
+    // A sandbox may answer these without a trap, but not past a filter; nor in a thread that gets one from another.
+    for nr in [libc::SYS_getpid, libc::SYS_gettid] {
+        in_child(|| {
+            no_new_privs()?;
+            for _ in 0..100 {
+                check!(syscall(nr, &[]).is_ok());
+            }
+            let started = Arc::new(AtomicU64::new(0));
+            let mark = Arc::clone(&started);
+            let thread = std::thread::spawn(move || {
+                // Makes no other call, until this one fails.
+                while syscall(nr, &[]).is_ok() {
+                    mark.store(1, Ordering::SeqCst);
+                }
+            });
+            while started.load(Ordering::SeqCst) == 0 {
+                std::hint::spin_loop();
+            }
+            check_eq!(load(&for_call(nr, ERRNO | 33), 1)?, 0);
+            check_eq!(syscall(nr, &[]).map_err(|e| e.errno), Err(33));
+            thread.join().map_err(|_| "the thread panicked")?;
+            Ok(())
+        })?;
+    }
+    Ok(())
 }

@@ -79,6 +79,8 @@ pub struct Task {
     exiting: AtomicBool,
     /// Whether calls are to be asked about: that [`TaskState::seccomp`] is not disabled, to be read without the lock.
     pub(crate) filtered: AtomicBool,
+    /// Set when filters were changed, until the thread has told its platform.
+    pub(crate) refiltered: AtomicBool,
     pub(crate) state: Mutex<TaskState>,
 }
 
@@ -98,6 +100,7 @@ impl Task {
             start_ns: group.kernel().clock().monotonic_ns(),
             exiting: AtomicBool::new(false),
             filtered: AtomicBool::new(state.seccomp.mode() != 0),
+            refiltered: AtomicBool::new(false),
             state: Mutex::new(LockClass::Task, state),
         })
     }

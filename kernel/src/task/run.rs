@@ -1,4 +1,6 @@
 //! The loop of a task's host thread: run the program, answer what it traps for.
+use std::sync::atomic::Ordering;
+
 use abi::Signal;
 use abi::siginfo::SI_KERNEL;
 use platform::Trap;
@@ -19,6 +21,9 @@ impl CurrentTask {
             signal::deliver(&mut self);
             if self.is_leaving() {
                 break;
+            }
+            if self.refiltered.swap(false, Ordering::SeqCst) {
+                self.begin_program();
             }
             self.run_program();
         }

@@ -64,18 +64,31 @@ pub(super) struct Profile {
 }
 
 impl Decide for Profile {
+    fn always_allows(&self, nr: u32) -> bool {
+        match self.rules(nr).and_then(<[Rule]>::first) {
+            Some(rule) => rule.conditions.is_empty() && rule.action == action::ALLOW,
+            None => nr <= self.highest && self.default == action::ALLOW,
+        }
+    }
+
     fn decide(&self, data: &SeccompData) -> u32 {
         if data.nr & X32 != 0 {
             return self.default;
         }
-        let rules = usize::try_from(data.nr).ok().and_then(|nr| self.rules.get(nr));
-        let found =
-            rules.and_then(|rules| rules.iter().find(|rule| rule.conditions.iter().all(|c| c.holds(data))));
+        let found = self
+            .rules(data.nr)
+            .and_then(|rules| rules.iter().find(|rule| rule.conditions.iter().all(|c| c.holds(data))));
         match found {
             Some(rule) => rule.action,
             None if data.nr > self.highest => self.newer,
             None => self.default,
         }
+    }
+}
+
+impl Profile {
+    fn rules(&self, nr: u32) -> Option<&[Rule]> {
+        usize::try_from(nr).ok().and_then(|nr| self.rules.get(nr)).map(Vec::as_slice)
     }
 }
 
