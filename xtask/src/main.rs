@@ -18,6 +18,7 @@ mod report;
 mod rootfs;
 mod run;
 mod stages;
+mod storm;
 #[cfg(test)]
 mod tidy;
 mod userland;
@@ -35,6 +36,7 @@ const USAGE: &str = "usage: cargo xtask VERB
   conformance [--platform P] [--runtime PATH] [--native] [FILTER]..
   userland [--runtime PATH] [FILTER]..    a Debian userland, compared with the same scripts run natively
   oci [--runtime runsc|runc|PATH] [FILTER]..  the suite over the OCI specification
+  storm [--quick]                         many containers, processes killed at random: nothing is left
   docker | world | posture | bad-input    the harness of that name [--runtime PATH]
   bench [--quick] [--runtime PATH]        a table, and target/bench/quick.json";
 
@@ -109,7 +111,7 @@ fn dispatch() -> Result<bool> {
             true
         }),
         "tidy" => stages::run_one("tidy", &options),
-        "conformance" | "userland" | "world" | "docker" | "posture" | "bad-input" | "oci" => {
+        "conformance" | "userland" | "world" | "docker" | "posture" | "bad-input" | "oci" | "storm" => {
             stages::run_one(verb, &options)
         }
         "bench" => bench::run(&options),

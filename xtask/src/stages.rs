@@ -1,7 +1,7 @@
 //! The stages of `cargo xtask test`: each by name, with its time, and one line at the end.
 
 use crate::report::Report;
-use crate::{Options, apt, bad_input, build, conformance, docker, oci, posture, run, userland, world};
+use crate::{Options, apt, bad_input, build, conformance, docker, oci, posture, run, storm, userland, world};
 use anyhow::{Context, Result, bail};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 type Stage = (&'static str, fn(&Options) -> Result<Report>);
 
 /// In the order in which they run: what fails fast comes first.
-const STAGES: [Stage; 12] = [
+const STAGES: [Stage; 13] = [
     ("tidy", |_| cargo_tests(&["test", "--package", "xtask"])),
     ("fmt", |_| cargo(&["fmt", "--all", "--check"])),
     ("clippy", |_| cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"])),
@@ -20,6 +20,7 @@ const STAGES: [Stage; 12] = [
     ("posture", posture::run),
     ("bad-input", bad_input::run),
     ("oci", oci::run),
+    ("storm", storm::run),
     ("userland", userland::run),
     ("docker", docker::run),
 ];
@@ -40,7 +41,8 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         bail!("no stage {unknown}");
     }
     run::limit_all(ALL_STAGES);
-    let inner = Options { filters: Vec::new(), ..options.clone() };
+    let mut inner = Options { filters: Vec::new(), ..options.clone() };
+    inner.flags.push("--quick".to_owned());
     let mut total = Report::default();
     apt::ensure(&["gcc", "binutils", "util-linux"])?;
     for (name, stage) in STAGES.iter().filter(|(name, _)| options.filters.is_empty() || options.selects(name))
