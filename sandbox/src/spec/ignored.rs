@@ -43,14 +43,21 @@ impl Spec {
             say(resources.rdma.is_some(), "linux.resources.rdma: the sandbox has no RDMA");
             say(listed(&resources.network), "linux.resources.network: the sandbox makes no packets");
         }
-        if let Some(path) = linux.namespaces.iter().filter_map(|n| Some((&n.kind, n.path.as_ref()?))).next() {
-            let text = format!(
-                "linux.namespaces: {} {}: the sandbox has a {} namespace of its own",
-                path.0,
-                path.1.display(),
-                path.0
-            );
-            say(path.0 != "network", &text);
+        let mapped = !linux.uid_mappings.is_empty() || !linux.gid_mappings.is_empty();
+        say(
+            mapped,
+            "linux.uidMappings, linux.gidMappings: programs have the ids they see, host files the owners they have",
+        );
+        for namespace in &linux.namespaces {
+            if let Some(path) = &namespace.path {
+                let (kind, path) = (&namespace.kind, path.display());
+                say(
+                    true,
+                    &format!(
+                        "linux.namespaces: {kind} {path}: the sandbox has a {kind} namespace of its own"
+                    ),
+                );
+            }
         }
         said
     }

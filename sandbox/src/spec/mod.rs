@@ -170,6 +170,16 @@ impl Spec {
                 return Err(SpecError::BadValue { what: "a bind mount has no source", value });
             }
         }
+        for mount in &self.mounts {
+            if !mount.uid_mappings.is_empty()
+                || !mount.gid_mappings.is_empty()
+                || mount.has("idmap")
+                || mount.has("ridmap")
+            {
+                let value = mount.destination.display().to_string();
+                return Err(SpecError::BadValue { what: "id-mapped mounts are not supported", value });
+            }
+        }
         if let Some(name) = self.hostname.as_ref().filter(|name| name.len() > 64) {
             return Err(SpecError::BadValue { what: "the host name is too long", value: name.clone() });
         }
