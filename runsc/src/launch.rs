@@ -231,6 +231,7 @@ fn boot_args(global: &Global, id: &str, spec: &Spec, mounts: Vec<GuestMount>) ->
         report_json: global.debug_log.is_none()
             && global.log.is_some()
             && global.log_format == LogFormat::Json,
+        leased_files: global.file_access.is_none(),
         shared_mounts: global.file_access_mounts == FileAccess::Shared,
         strace_bytes: global.strace_log_size,
         preserved: 0,

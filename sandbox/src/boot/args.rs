@@ -58,6 +58,8 @@ pub struct BootArgs {
     pub debug: bool,
     /// Whether the report has lines of JSON.
     pub report_json: bool,
+    /// Whether changes that others make to the root may be seen a moment later.
+    pub leased_files: bool,
     /// Whether files that are mounted in may be changed by others.
     pub shared_mounts: bool,
     /// How many bytes of a buffer a report of a system call shows.

@@ -254,6 +254,10 @@ fn over(
 /// One of the gofer's trees.
 fn gofer_tree(gofer: &Arc<Client>, args: &BootArgs, tree: usize) -> Result<Arc<dyn FileSystem>, Errno> {
     let shared = if tree == 0 { args.shared_files } else { args.shared_mounts };
-    let access = if shared { Access::Shared } else { Access::Exclusive };
+    let access = match shared {
+        false => Access::Exclusive,
+        true if tree == 0 && args.leased_files => Access::Leased,
+        true => Access::Shared,
+    };
     fs_9p::vfs::mount(gofer, tree.to_string().as_bytes(), Options { access, ..Options::default() })
 }
