@@ -13,9 +13,10 @@ fn run_it(docker: &Dockerd) -> Result<()> {
     let command = docker.command(&["run", "--rm", "-it", "--network=none", IMAGE, "bash", "--norc"]);
     let mut session = Session::start(&command)?;
     session.expect("# ", LIMIT)?;
-    session.send("tty; stty size; echo $((6*7))\n")?;
+    // The client tells the size once the container runs.
+    session.send("tty; until stty size | grep '24 200'; do sleep 0.1; done; echo $((6*7))\n")?;
     session.expect("/dev/pts/0", LIMIT)?;
-    session.expect("24 200", LIMIT)?;
+    session.expect("\n24 200", LIMIT)?;
     session.expect("42", LIMIT)?;
     session.send("sleep 1000\n")?;
     session.expect("sleep 1000", LIMIT)?;
@@ -33,9 +34,9 @@ fn exec_it(docker: &Dockerd) -> Result<()> {
     let command = docker.command(&["exec", "-it", &container.id, "sh"]);
     let mut session = Session::start(&command)?;
     session.expect("# ", LIMIT)?;
-    session.send("tty; stty size; exit 6\n")?;
+    session.send("tty; until stty size | grep '24 200'; do sleep 0.1; done; exit 6\n")?;
     session.expect("/dev/pts/", LIMIT)?;
-    session.expect("24 200", LIMIT)?;
+    session.expect("\n24 200", LIMIT)?;
     let code = session.finish(LIMIT)?;
     ensure!(code == 6, "exit status {code}");
     Ok(())
