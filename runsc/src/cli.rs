@@ -164,6 +164,8 @@ pub(crate) enum Verb {
     Checkpoint(cmd::checkpoint::Checkpoint),
     /// Create a container; its program waits for start
     Create(cmd::create::Create),
+    /// Look into a sandbox that runs
+    Debug(cmd::debug::Debug),
     /// Remove a container that has stopped
     Delete(cmd::delete::Delete),
     /// Run a program of this machine in a sandbox

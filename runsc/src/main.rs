@@ -56,6 +56,7 @@ fn run(cli: &Cli) -> Result<i32> {
     match &cli.verb {
         Verb::Checkpoint(args) => cmd::checkpoint::checkpoint(global, args),
         Verb::Create(args) => cmd::create::run(global, args),
+        Verb::Debug(args) => cmd::debug::run(global, args),
         Verb::Delete(args) => cmd::delete::run(global, args),
         Verb::Do(args) => cmd::do_::run(global, args),
         Verb::Events(args) => cmd::events::run(global, args),

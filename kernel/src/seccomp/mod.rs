@@ -232,10 +232,8 @@ impl Task {
         let on = seccomp.mode() != 0;
         let old = std::mem::replace(&mut self.state.lock().seccomp, seccomp);
         self.filtered.store(on, Ordering::SeqCst);
-        self.refiltered.store(true, Ordering::SeqCst);
         drop(old);
-        // A thread that runs its program tells its platform before the program goes on.
-        self.interrupt();
+        self.reconsider();
     }
 }
 

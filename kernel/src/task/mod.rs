@@ -275,6 +275,12 @@ impl Task {
         (times.user_ns, times.system_ns)
     }
 
+    /// Makes the task ask again what its platform may answer by itself, before its program goes on.
+    pub fn reconsider(&self) {
+        self.refiltered.store(true, Ordering::SeqCst);
+        self.interrupt();
+    }
+
     /// Makes the task look for signals: stops the program, ends a sleep. May be called under any lock up to `Task`, not
     /// included.
     pub fn interrupt(&self) {

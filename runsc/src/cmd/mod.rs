@@ -1,6 +1,7 @@
 //! The verbs, one a file.
 pub(crate) mod checkpoint;
 pub(crate) mod create;
+pub(crate) mod debug;
 pub(crate) mod delete;
 pub(crate) mod do_;
 pub(crate) mod events;

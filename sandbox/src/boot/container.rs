@@ -1,6 +1,7 @@
 //! The container in the sandbox's kernel, and the processes that are started in it from outside.
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
 use abi::Errno;
@@ -35,7 +36,9 @@ pub(crate) struct Container {
     pub(super) devpts: Arc<Devpts>,
     pub(super) notifier: Arc<Notifier>,
     /// What decides over system calls of its programs, and whether what it forbids is reported.
-    profile: Option<(Arc<Profile>, bool)>,
+    pub(super) profile: Option<(Arc<Profile>, bool)>,
+    /// Whether system calls are reported now.
+    pub(super) traced: Arc<AtomicBool>,
     pub(super) init: OnceLock<Arc<ThreadGroup>>,
     /// Terminals of processes started from outside, by process id.
     pub(super) terminals: Mutex<Vec<(i32, Arc<Relay>)>>,
@@ -66,10 +69,19 @@ impl Container {
         (namespace, root): (Arc<MountNamespace>, Path),
         devpts: Arc<Devpts>,
         notifier: Arc<Notifier>,
-        profile: Option<(Arc<Profile>, bool)>,
     ) -> Self {
         let terminals = Mutex::new(LockClass::Sandbox, Vec::new());
-        Self { kernel, namespace, root, devpts, notifier, profile, init: OnceLock::new(), terminals }
+        Self {
+            kernel,
+            namespace,
+            root,
+            devpts,
+            notifier,
+            profile: None,
+            traced: Arc::default(),
+            init: OnceLock::new(),
+            terminals,
+        }
     }
 
     fn vfs<'a>(&'a self, creds: &'a Arc<Credentials>, fs: &'a FsContext) -> Vfs<'a> {

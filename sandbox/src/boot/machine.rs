@@ -1,6 +1,7 @@
 //! What the container's kernel is made of.
 use std::io::Read;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use kernel::{HostAuxv, Kernel, KernelArgs};
 use memmap::MemoryFile;
@@ -28,6 +29,8 @@ pub(super) struct Machine {
     cpu_info: String,
     /// Bytes of memory.
     memory: u64,
+    /// Whether system calls are reported now.
+    pub(super) traced: Arc<AtomicBool>,
 }
 
 impl Machine {
@@ -45,7 +48,7 @@ impl Machine {
         let count = (0..CpuSet::count()).filter(|cpu| set.is_set(*cpu).unwrap_or(false)).count();
         let cpus = u32::try_from(count).unwrap_or(1).max(1);
         let memory = nix::sys::sysinfo::sysinfo().map_or(MEMORY, |info| info.ram_total());
-        Self { auxv: platform::host_auxv(), cpus, cpu_info, memory }
+        Self { auxv: platform::host_auxv(), cpus, cpu_info, memory, traced: Arc::default() }
     }
 
     /// Makes the kernel.
@@ -97,8 +100,8 @@ impl Machine {
 
     /// Registers what other crates add to the kernel.
     pub(super) fn register(&self, kernel: &Arc<Kernel>, args: &BootArgs) -> Arc<Devpts> {
-        let strace = args.strace.as_ref().map(|only| syscalls::strace::StraceOptions {
-            only: only.clone(),
+        let strace = Some(syscalls::strace::StraceOptions {
+            only: args.strace.clone().unwrap_or_default(),
             max_bytes: args.strace_bytes.min(MAX_STRACE_BYTES),
             sink: Box::new(report::line),
         });
@@ -107,7 +110,8 @@ impl Machine {
                 report::line(&format!("--strace-syscalls: there is no system call {name}"));
             }
         }
-        syscalls::install(kernel, syscalls::Options { strace });
+        self.traced.store(args.strace.is_some(), Ordering::Relaxed);
+        syscalls::install(kernel, syscalls::Options { strace, traced: Arc::clone(&self.traced) });
         fs_proc::register(kernel, &self.cpu_info);
         vfs::tmpfs::register(kernel.memory_file(), kernel.quota().memory() / 2);
         vfs::devices::register(kernel);

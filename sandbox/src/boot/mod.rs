@@ -136,7 +136,9 @@ fn boot(channel: &Channel) -> Result<i32, BootError> {
         .and_then(root::Builder::finish)
         .map_err(|error| BootError::Container(error.to_string()))?;
     let profile = args.seccomp.as_ref().map(container::profile).transpose().map_err(BootError::Container)?;
-    let container = Arc::new(Container::new(kernel, tree, devpts, Arc::clone(&notifier), profile));
+    let traced = Arc::clone(&machine.traced);
+    let container = Container::new(kernel, tree, devpts, Arc::clone(&notifier));
+    let container = Arc::new(Container { profile, traced, ..container });
     let prepared =
         container.prepare(args.process.clone(), fds.streams, args.preserved).map_err(BootError::Container)?;
     watch.tell(&container);

@@ -162,6 +162,12 @@ impl Server {
                 self.container.kernel.resume();
                 Ok(())
             }
+            Request::Strace { on } => {
+                self.container.traced.store(on, std::sync::atomic::Ordering::Relaxed);
+                self.container.kernel.tasks().iter().for_each(|task| task.reconsider());
+                Ok(())
+            }
+            Request::Stacks => return channel.send(&Response::Text(self.stacks()), &[]),
             Request::Limit { tasks, memory } => {
                 self.limit(tasks, memory);
                 Ok(())
@@ -209,6 +215,30 @@ impl Server {
             send_from_outside(&group, SigInfo::kill(signal, 0, 0)).map_err(|errno| errno.to_string())?;
         }
         Ok(())
+    }
+
+    /// Every thread with what it is at, and what was asked for that is not supported.
+    fn stacks(&self) -> String {
+        let kernel = &self.container.kernel;
+        let mut tasks = kernel.tasks();
+        tasks.sort_by_key(|task| (task.tgid(), task.tid()));
+        let lines = tasks.iter().map(|task| {
+            let name = task.name();
+            let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
+            let (user, system) = task.cpu_ns();
+            let state = if task.is_running() { "runs" } else { "waits" };
+            format!(
+                "process {} thread {} {}: {state}, {} ms user, {} ms system\n",
+                task.tgid(),
+                task.tid(),
+                String::from_utf8_lossy(name),
+                user / 1_000_000,
+                system / 1_000_000
+            )
+        });
+        let unsupported = kernel.unsupported_counts().into_iter();
+        let unsupported = unsupported.map(|(what, count)| format!("not supported: {what}: {count} times\n"));
+        lines.chain(unsupported).collect()
     }
 
     fn limit(&self, tasks: Option<u64>, memory: Option<u64>) {

@@ -44,6 +44,13 @@ pub enum Request {
     Pause,
     /// Let them run again.
     Resume,
+    /// Report system calls from now on, or no longer.
+    Strace {
+        /// Whether to.
+        on: bool,
+    },
+    /// Tell what the sandbox is doing, for people: [`Response::Text`].
+    Stacks,
     /// Other limits.
     Limit {
         /// How many threads there may be; as before if missing, none if 0.
@@ -95,4 +102,6 @@ pub enum Response {
     },
     /// The processes.
     Processes(Vec<ProcessInfo>),
+    /// Lines for people.
+    Text(String),
 }

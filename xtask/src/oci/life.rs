@@ -60,6 +60,8 @@ pub(super) const CASES: &[Case] = &[
     ("ours: checkpoint is a clear error", |s| clear_error(s, &["checkpoint", "none"])),
     ("ours: restore is a clear error", |s| clear_error(s, &["restore", "none"])),
     ("ours: wait", wait),
+    ("ours: debug --strace", strace),
+    ("ours: debug --stacks and --signal", stacks),
 ];
 
 const FOREVER: &str = "echo up; while :; do sleep 0.05; done";
@@ -465,4 +467,23 @@ fn wait(subject: &Subject) -> Result<()> {
     let text = made.ok("wait", &[])?;
     ensure!(text.contains("\"exitStatus\":9"), "{text}");
     Ok(())
+}
+
+fn strace(subject: &Subject) -> Result<()> {
+    let bundle = subject.bundle("{}", "while :; do ls /no/such/name; sleep 0.05; done")?;
+    let made = subject.create(bundle, &[])?;
+    made.ok("start", &[])?;
+    made.wrote("err", "cannot access")?;
+    ensure!(!made.text("err").contains("newfstatat("), "calls are reported unasked");
+    subject.ok(&["debug", "--strace", "on", &made.id])?;
+    run::until("calls are reported", LIMIT, || made.text("err").contains("execve(").then_some(()))?;
+    subject.ok(&["debug", "--strace", "off", &made.id]).map(drop)
+}
+
+fn stacks(subject: &Subject) -> Result<()> {
+    let made = subject.started("{}", "trap 'echo usr1' USR1; echo up; while :; do sleep 0.05; done")?;
+    made.wrote("out", "up")?;
+    let text = subject.ok(&["debug", "--stacks", "--ps", "--signal", "USR1", &made.id])?;
+    ensure!(text.contains("process 1 thread 1 sh:") && text.contains("PPID"), "{text}");
+    made.wrote("out", "usr1")
 }
