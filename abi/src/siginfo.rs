@@ -20,6 +20,8 @@ pub const SI_TKILL: i32 = -6;
 pub const SEGV_MAPERR: i32 = 1;
 /// The mapping does not allow the access (`SIGSEGV`).
 pub const SEGV_ACCERR: i32 = 2;
+/// A division by zero (`SIGFPE`).
+pub const FPE_INTDIV: i32 = 1;
 /// A misaligned address (`SIGBUS`).
 pub const BUS_ADRALN: i32 = 1;
 /// An address without anything behind it (`SIGBUS`).

@@ -5,7 +5,7 @@ use abi::Errno;
 use abi::fs::{O_ACCMODE, O_RDONLY, O_TRUNC, XATTR_REPLACE};
 use abi::stat::{S_IFCHR, S_IFDIR, S_IFMT, S_IFREG};
 use sync::{LockClass, Mutex, RwLock};
-use vfs::{Caching, FileOps, InodeOps, Metadata, OpCx, SetAttr};
+use vfs::{Caching, FileOps, InodeOps, Metadata, OpCx, SetAttr, WriteCount};
 
 use crate::directory::OverlayDirectory;
 use crate::{Key, OverlayFs, PRIVATE_PREFIX};
@@ -40,6 +40,7 @@ pub(crate) struct OverlayInode {
     pub copy: Mutex<()>,
     /// Of a directory: held while names in it change.
     pub change: Mutex<()>,
+    writers: WriteCount,
 }
 
 impl OverlayInode {
@@ -60,6 +61,7 @@ impl OverlayInode {
             place: Mutex::new(LockClass::Leaf, place),
             copy: Mutex::new(LockClass::OverlayCopy, ()),
             change: Mutex::new(LockClass::OverlayChange, ()),
+            writers: WriteCount::default(),
         })
     }
 
@@ -103,6 +105,10 @@ pub(crate) fn of(inode: &Arc<dyn InodeOps>) -> Result<Arc<OverlayInode>, Errno> 
 }
 
 impl InodeOps for OverlayInode {
+    fn write_count(&self) -> Option<&WriteCount> {
+        Some(&self.writers)
+    }
+
     fn metadata(&self) -> Result<Metadata, Errno> {
         let meta = self.top()?.metadata()?;
         let nlink = if self.place.lock().removed { meta.nlink.saturating_sub(1) } else { meta.nlink };

@@ -46,6 +46,8 @@ enum Key {
 #[derive(Debug)]
 pub struct OverlayFs {
     upper: Arc<dyn FileSystem>,
+    /// What it keeps for its files goes with the overlay.
+    _lower: Arc<dyn FileSystem>,
     lower_device: u64,
     device: u64,
     clock: Arc<dyn Clock>,
@@ -72,6 +74,7 @@ impl OverlayFs {
         copy_up::attributes(&OpCx::of_kernel(&creds, clock.as_ref()), upper_root.as_ref(), &meta)?;
         Ok(Arc::new_cyclic(|this| Self {
             upper,
+            _lower: Arc::clone(lower),
             lower_device: meta.dev,
             device: anonymous_device(),
             clock,

@@ -117,8 +117,9 @@ impl Node {
     }
 }
 
-fn current<'a>(cx: &OpCx<'a>) -> Result<&'a Task, Errno> {
-    cx.task.ok_or(Errno::ENOENT)
+/// The task that asks, if it has an id here.
+fn current<'a>(cx: &OpCx<'a>, kernel: &Arc<Kernel>) -> Result<&'a Task, Errno> {
+    cx.task.filter(|task| Arc::ptr_eq(task.kernel(), kernel)).ok_or(Errno::ENOENT)
 }
 
 impl InodeOps for ProcInode {
@@ -167,9 +168,9 @@ impl InodeOps for ProcInode {
 
     fn readlink(&self, cx: &OpCx<'_>) -> Result<Vec<u8>, Errno> {
         match &self.node {
-            Node::SelfLink => Ok(current(cx)?.tgid().to_string().into_bytes()),
+            Node::SelfLink => Ok(current(cx, &self.instance.kernel()?)?.tgid().to_string().into_bytes()),
             Node::ThreadSelf => {
-                let task = current(cx)?;
+                let task = current(cx, &self.instance.kernel()?)?;
                 Ok(format!("{}/task/{}", task.tgid(), task.tid()).into_bytes())
             }
             Node::Static(Static::Link(target)) => Ok(target.as_bytes().to_vec()),

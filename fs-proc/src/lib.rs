@@ -89,7 +89,6 @@ impl FileSystem for Instance {
 #[derive(Debug)]
 struct Type {
     which: Which,
-    kernel: Weak<Kernel>,
     cpu_info: Arc<str>,
 }
 
@@ -100,10 +99,11 @@ impl FileSystemType for Type {
             Which::Sys => "sysfs",
         }
     }
-    fn mount(&self, _: &OpCx<'_>, _: &[u8], _: &[u8]) -> Result<Arc<dyn FileSystem>, Errno> {
+    fn mount(&self, cx: &OpCx<'_>, _: &[u8], _: &[u8]) -> Result<Arc<dyn FileSystem>, Errno> {
+        let kernel = cx.kernel()?;
         Ok(Arc::new_cyclic(|this| Instance {
             which: self.which,
-            kernel: Weak::clone(&self.kernel),
+            kernel: Arc::downgrade(kernel),
             device: anonymous_device(),
             cpu_info: Arc::clone(&self.cpu_info),
             this: Weak::clone(this),
@@ -111,12 +111,11 @@ impl FileSystemType for Type {
     }
 }
 
-/// Registers the file system types `proc` and `sysfs`. `cpu_info` is what `/proc/cpuinfo` says of one processor, the line
+/// Registers the file system types `proc` and `sysfs`; an instance shows the kernel of who mounts it. `cpu_info` is what `/proc/cpuinfo` says of one processor, the line
 /// with its number left out.
-pub fn register(kernel: &Arc<Kernel>, cpu_info: &str) {
+pub fn register(cpu_info: &str) {
     let cpu_info: Arc<str> = Arc::from(cpu_info);
     for which in [Which::Proc, Which::Sys] {
-        let (kernel, cpu_info) = (Arc::downgrade(kernel), Arc::clone(&cpu_info));
-        register_filesystem(Arc::new(Type { which, kernel, cpu_info }));
+        register_filesystem(Arc::new(Type { which, cpu_info: Arc::clone(&cpu_info) }));
     }
 }

@@ -1,7 +1,8 @@
 //! The kernel of one sandbox.
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use abi::Errno;
@@ -136,21 +137,27 @@ impl Uts {
     }
 }
 
-/// The kernel of one sandbox.
+/// The kernel as one container of a sandbox has it: with process ids of its own, and everything else shared with the
+/// sandbox's other containers.
 pub struct Kernel {
     memory_file: Arc<MemoryFile>,
     platform: Arc<dyn Platform>,
     clock: Arc<dyn Clock>,
     host: HostAuxv,
     cpus: u32,
-    futexes: Futexes,
+    futexes: Arc<Futexes>,
     timers: TimerQueue,
-    uts: Uts,
-    random: RandomSource,
+    uts: Arc<Uts>,
+    random: Arc<RandomSource>,
     boot_time_realtime_ns: u64,
     syscalls: OnceLock<Arc<dyn Syscalls>>,
-    pidfds: OnceLock<PidfdFactory>,
+    pidfds: OnceLock<Arc<PidfdFactory>>,
     pub(crate) exit_hooks: Mutex<Vec<Arc<ExitHook>>>,
+    /// Its number among the PID namespaces of the sandbox, and the number given last.
+    pub(crate) namespace: u32,
+    namespaces: Arc<AtomicU32>,
+    /// What upper crates keep for each PID namespace.
+    attached: Mutex<Vec<Arc<dyn Any + Send + Sync>>>,
     /// Is notified (`IN`) when a process is removed.
     pub(crate) group_events: WaitQueue,
     unsupported: Mutex<BTreeMap<&'static str, u64>>,
@@ -171,6 +178,8 @@ impl Kernel {
     pub fn new(args: KernelArgs) -> Arc<Self> {
         let names = UtsNames { hostname: args.hostname, domainname: b"(none)".to_vec() };
         Arc::new(Self {
+            namespace: 0,
+            namespaces: Arc::default(),
             boot_time_realtime_ns: args.clock.realtime_ns().saturating_sub(args.clock.monotonic_ns()),
             timers: TimerQueue::new(Arc::clone(&args.clock)),
             memory_file: args.memory_file,
@@ -178,18 +187,62 @@ impl Kernel {
             clock: args.clock,
             host: args.host,
             cpus: args.cpus,
-            futexes: Futexes::new(),
-            uts: Uts { names: Mutex::new(LockClass::Leaf, names) },
-            random: args.random,
+            futexes: Arc::new(Futexes::new()),
+            uts: Arc::new(Uts { names: Mutex::new(LockClass::Leaf, names) }),
+            random: Arc::new(args.random),
             syscalls: OnceLock::new(),
             pidfds: OnceLock::new(),
             exit_hooks: Mutex::new(LockClass::Leaf, Vec::new()),
+            attached: Mutex::new(LockClass::Leaf, Vec::new()),
             group_events: WaitQueue::new(),
             unsupported: Mutex::new(LockClass::Leaf, BTreeMap::new()),
             quota: Quota::default(),
             paused: AtomicBool::new(false),
             tree: Mutex::new(LockClass::TaskTree, Tree::default()),
         })
+    }
+
+    /// Makes a PID namespace beside this one: without processes, its first one will be its init. Memory, clocks, futexes,
+    /// names and who answers system calls are the same; what upper crates attached is not.
+    #[must_use]
+    pub fn new_pid_namespace(&self) -> Arc<Self> {
+        let hooks = self.exit_hooks.lock().clone();
+        let quota = Quota::default();
+        quota.set_memory(self.quota.memory());
+        Arc::new(Self {
+            quota,
+            paused: AtomicBool::new(false),
+            memory_file: Arc::clone(&self.memory_file),
+            platform: Arc::clone(&self.platform),
+            clock: Arc::clone(&self.clock),
+            host: self.host,
+            cpus: self.cpus,
+            futexes: Arc::clone(&self.futexes),
+            timers: self.timers.clone(),
+            uts: Arc::clone(&self.uts),
+            random: Arc::clone(&self.random),
+            boot_time_realtime_ns: self.boot_time_realtime_ns,
+            namespace: self.namespaces.fetch_add(1, Ordering::Relaxed) + 1,
+            namespaces: Arc::clone(&self.namespaces),
+            syscalls: self.syscalls.clone(),
+            pidfds: self.pidfds.clone(),
+            exit_hooks: Mutex::new(LockClass::Leaf, hooks),
+            attached: Mutex::new(LockClass::Leaf, Vec::new()),
+            group_events: WaitQueue::new(),
+            unsupported: Mutex::new(LockClass::Leaf, BTreeMap::new()),
+            tree: Mutex::new(LockClass::TaskTree, Tree::default()),
+        })
+    }
+
+    /// Keeps a value of an upper crate, one of each type.
+    pub fn attach<T: Any + Send + Sync>(&self, value: Arc<T>) {
+        self.attached.lock().push(value);
+    }
+    /// The value of this type that was attached.
+    #[must_use]
+    pub fn attached<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        let attached = self.attached.lock();
+        attached.iter().find_map(|value| Arc::clone(value).downcast::<T>().ok())
     }
 
     /// Registers who answers system calls; the first registration counts.
@@ -202,10 +255,10 @@ impl Kernel {
     }
     /// Registers who makes pidfds for `CLONE_PIDFD`; the first registration counts.
     pub fn set_pidfd_factory(&self, factory: PidfdFactory) {
-        let _second = self.pidfds.set(factory);
+        let _second = self.pidfds.set(Arc::new(factory));
     }
     pub(crate) fn pidfd_factory(&self) -> Option<&PidfdFactory> {
-        self.pidfds.get()
+        self.pidfds.get().map(AsRef::as_ref)
     }
     /// Registers what is called for each process that has exited.
     pub fn on_exit(&self, hook: ExitHook) {
@@ -244,7 +297,7 @@ impl Kernel {
     }
     /// All futexes.
     #[must_use]
-    pub const fn futexes(&self) -> &Futexes {
+    pub fn futexes(&self) -> &Futexes {
         &self.futexes
     }
     /// The sandbox's alarm clock.
@@ -254,7 +307,7 @@ impl Kernel {
     }
     /// The names of uname(2).
     #[must_use]
-    pub const fn uts(&self) -> &Uts {
+    pub fn uts(&self) -> &Uts {
         &self.uts
     }
     /// When the sandbox started, in the real-time clock.

@@ -27,7 +27,7 @@ pub use exit_status::{CONTINUED_STATUS, ExitStatus, stopped_status};
 pub use fd_table::{FdTable, close_file};
 pub use file::{File, Metadata};
 pub use futex::Futexes;
-pub use group::{ControllingTty, ProcessGroup, Session, ThreadGroup};
+pub use group::{ControllingTty, ProcessGroup, ProcessId, Session, ThreadGroup};
 pub use kernel::{
     BeforeStart, ExitHook, InitArgs, Kernel, KernelArgs, PidfdFactory, RandomSource, Syscalls, Uts, UtsNames,
 };

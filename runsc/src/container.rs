@@ -1,7 +1,9 @@
 //! A container that exists.
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use sandbox::control::{self, Channel, Request, Response};
@@ -62,10 +64,25 @@ impl Container {
     /// When one stays.
     pub(crate) fn destroy(&self) -> Result<()> {
         let state = &self.state;
+        if state.sandbox.is_some() {
+            self.end_in_sandbox();
+        }
         for (pid, start) in [(state.pid, state.pid_start), (state.gofer, state.gofer_start)] {
             end(pid, start).with_context(|| format!("end process {pid} of {}", state.id))?;
         }
         Ok(())
+    }
+}
+
+impl Container {
+    /// Has the sentry that serves other containers too end this one, and waits a while until it has.
+    fn end_in_sandbox(&self) {
+        let Ok(channel) = self.connect() else { return };
+        let Ok(limit) = PollTimeout::try_from(DYING) else { return };
+        if channel.send(&Request::End, &[]).is_ok() {
+            // In any case its end follows from that of the processes that stand for it.
+            let _told = poll(&mut [PollFd::new(channel.as_fd(), PollFlags::POLLIN)], limit);
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use sandbox::control::{Channel, Request, Response};
+use sandbox::launch::killed_by;
 
 /// What is passed on to the program.
 const PASSED_ON: [Signal; 7] = [
@@ -90,7 +91,7 @@ pub(crate) fn sentry(pid: i32, channel: &Channel, terminal: Option<&OwnedFd>) ->
     loop {
         match waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG)) {
             Ok(WaitStatus::Exited(_, code)) => return Ok(code),
-            Ok(WaitStatus::Signaled(_, signal, _)) => bail!("the sentry was killed by {signal}"),
+            Ok(WaitStatus::Signaled(_, signal, _)) => bail!("the sentry was {}", killed_by(signal)),
             Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => return Err(error).context("wait for the sentry"),
         }
@@ -102,11 +103,12 @@ pub(crate) fn sentry(pid: i32, channel: &Channel, terminal: Option<&OwnedFd>) ->
     }
 }
 
-/// Stays with another process of a container, told of by its connection; its exit code.
+/// Stays with another process of a container, or the first of one in another's sandbox, told of by its connection; its exit
+/// code.
 ///
 /// # Errors
 /// When the sentry is gone.
-pub(crate) fn process(pid: i32, channel: &Channel, terminal: Option<&OwnedFd>) -> Result<i32> {
+pub(crate) fn process(pid: Option<i32>, channel: &Channel, terminal: Option<&OwnedFd>) -> Result<i32> {
     let signals = events()?;
     loop {
         let mut fds = [
@@ -129,7 +131,7 @@ pub(crate) fn process(pid: i32, channel: &Channel, terminal: Option<&OwnedFd>) -
             && let Some(info) = signals.read_signal().context("signalfd")?
             && !is_child(&info)
         {
-            pass_on(info.ssi_signo, channel, Some(pid), terminal);
+            pass_on(info.ssi_signo, channel, pid, terminal);
         }
     }
 }

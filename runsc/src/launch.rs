@@ -14,7 +14,7 @@ use crate::cgroup::Groups;
 use crate::cli::{FileAccess, Global, LogFormat, Network};
 use crate::container::Container;
 use crate::state::{Folder, State, Status, start_time};
-use crate::{hooks, log};
+use crate::{hooks, log, pod};
 
 /// What a new container talks to.
 #[derive(Debug)]
@@ -83,6 +83,7 @@ pub(crate) fn create(
     for text in spec.ignored() {
         log::warn(&text);
     }
+    let first = pod::sandbox_of(&spec.annotations)?.map(|first| pod::open(global, first)).transpose()?;
     let (trees, mounts) = trees(global, bundle, spec)?;
     let boot = BootArgs { preserved: streams.preserved, ..boot_args(global, id, spec, mounts)? };
     let mut folder = Folder::create(&global.root, id)?;
@@ -90,6 +91,7 @@ pub(crate) fn create(
         id: id.to_owned(),
         bundle: bundle.to_path_buf(),
         rootfs: root.path.clone(),
+        sandbox: first.as_ref().map(|first| first.state.id.clone()),
         created: log::timestamp(SystemTime::now()),
         owner: nix::unistd::getuid().as_raw(),
         annotations: spec.annotations.clone(),
@@ -97,14 +99,15 @@ pub(crate) fn create(
         ..State::default()
     };
     state.groups = groups(global, spec, &mut state, &folder)?;
-    let launched = match start_processes(global, spec, &state, &folder, (boot, trees), streams) {
-        Ok(launched) => launched,
-        Err(error) => {
-            // The first error is the one to tell.
-            let _left = state.groups.remove();
-            return Err(error);
-        }
-    };
+    let launched =
+        match start_processes(global, spec, (&state, first.as_ref()), &folder, (boot, trees), streams) {
+            Ok(launched) => launched,
+            Err(error) => {
+                // The first error is the one to tell.
+                let _left = state.groups.remove();
+                return Err(error);
+            }
+        };
     (state.pid, state.pid_start) = (launched.sentry, start_time(launched.sentry).unwrap_or(0));
     (state.gofer, state.gofer_start) = (launched.gofer, start_time(launched.gofer).unwrap_or(0));
     folder.keep();
@@ -144,7 +147,7 @@ fn groups(global: &Global, spec: &Spec, state: &mut State, folder: &Folder) -> R
 fn start_processes(
     global: &Global,
     spec: &Spec,
-    state: &State,
+    (state, first): (&State, Option<&Container>),
     folder: &Folder,
     (boot, trees): (BootArgs, Vec<HostTree>),
     streams: Streams,
@@ -160,7 +163,10 @@ fn start_processes(
         doors: state.groups.doors()?,
         oom_score_adj: spec.process()?.oom_score_adj,
     };
-    Ok(sandbox::launch::launch(args)?)
+    match first {
+        None => Ok(sandbox::launch::launch(args)?),
+        Some(first) => join(first, args),
+    }
 }
 
 /// Records the processes, lets them outlive this one, and runs the hooks.
@@ -177,6 +183,17 @@ fn complete(container: &mut Container, launched: &Launched) -> Result<()> {
     }
     container.state.complete = true;
     container.folder.save(&container.state)
+}
+
+/// Makes a container in the sandbox of another.
+fn join(first: &Container, args: LaunchArgs) -> Result<Launched> {
+    let terminal = match args.streams.first() {
+        Some(terminal) if args.own_terminal => Some(terminal.try_clone()?),
+        _ => None,
+    };
+    let joined = sandbox::launch::join(&first.folder.path, args)?;
+    let sentry = pod::stand_in(&joined.channel, terminal.as_ref())?;
+    Ok(Launched { sentry, gofer: joined.gofer, channel: joined.channel })
 }
 
 /// Where the processes of the sandbox report what goes wrong with themselves.

@@ -10,6 +10,7 @@ mod follow;
 mod hooks;
 mod launch;
 mod log;
+mod pod;
 mod state;
 
 use std::ffi::OsString;

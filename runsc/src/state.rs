@@ -51,7 +51,10 @@ pub(crate) struct State {
     pub(crate) bundle: PathBuf,
     /// Its root.
     pub(crate) rootfs: PathBuf,
-    /// The sentry: its process id, and when it started in the host's clock ticks (ids are used again).
+    /// The container whose sandbox it is in, where that is another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) sandbox: Option<String>,
+    /// The sentry, or the process that ends as the container in another's sandbox ends: its process id, and when it started in the host's clock ticks (ids are used again).
     pub(crate) pid: i32,
     pub(crate) pid_start: u64,
     /// The gofer, likewise.

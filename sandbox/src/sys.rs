@@ -240,11 +240,11 @@ pub fn fork() -> io::Result<Option<i32>> {
     fork_into(0)
 }
 
-/// Makes a process that stays behind independent of who started it: a session of its own, with this terminal if any, and
-/// no standard streams.
+/// Makes a process that stays behind independent of who started it: a session of its own, with this terminal if any, no
+/// standard streams, and no capability.
 ///
 /// # Errors
-/// Those of setsid(2), open(2) and ioctl(2).
+/// Those of setsid(2), open(2), ioctl(2), capset(2) and prctl(2).
 pub fn become_proxy(tty: Option<BorrowedFd<'_>>) -> io::Result<()> {
     nix::unistd::setsid()?;
     if let Some(tty) = tty {
@@ -254,7 +254,8 @@ pub fn become_proxy(tty: Option<BorrowedFd<'_>>) -> io::Result<()> {
     for number in 0..3 {
         replace_standard(number, std::os::fd::AsFd::as_fd(&null))?;
     }
-    Ok(())
+    crate::launch::drop_all_capabilities()?;
+    Ok(nix::sys::prctl::set_no_new_privs()?)
 }
 
 /// Reads what is there without waiting, preadv2(2) with `RWF_NOWAIT` at the file's own position.

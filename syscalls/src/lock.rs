@@ -85,7 +85,7 @@ pub(crate) fn record_lock(
     let owner = if by_description {
         LockOwner::Description(description.lock_id())
     } else {
-        LockOwner::Process(cx.tgid())
+        LockOwner::Process(cx.group().process_id())
     };
     let new = RecordLock { owner, exclusive: kind == F_WRLCK, range };
     let locks = Arc::clone(description.locks()?);
@@ -143,7 +143,7 @@ fn told(asked: Flock, conflict: Option<RecordLock>) -> Flock {
         start: start.cast_signed(),
         len: len.cast_signed(),
         pid: match lock.owner {
-            LockOwner::Process(pid) => pid,
+            LockOwner::Process(process) => process.tgid,
             LockOwner::Description(_) => -1,
         },
         ..asked

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use abi::Errno;
 use abi::time::Timespec;
-use kernel::{Credentials, Task};
+use kernel::{Credentials, Kernel, Task};
 use memmap::MemoryManager;
 use sync::Clock;
 
@@ -20,6 +20,8 @@ pub struct OpCx<'a> {
     pub task: Option<&'a Task>,
     /// What tells the time for timestamps.
     pub clock: &'a dyn Clock,
+    /// The kernel it is done for, where that is not the task's.
+    pub kernel: Option<&'a Arc<Kernel>>,
     /// Status flags of the open file that is called (`O_NONBLOCK`, `O_APPEND`, …); 0 in calls on inodes.
     pub flags: u32,
 }
@@ -34,13 +36,27 @@ impl<'a> OpCx<'a> {
     /// Works for a task, with these credentials: its own but for access(2).
     #[must_use]
     pub fn of_task(task: &'a Task, creds: &'a Arc<Credentials>) -> Self {
-        Self { creds, task: Some(task), clock: task.kernel().clock().as_ref(), flags: 0 }
+        Self { creds, task: Some(task), clock: task.kernel().clock().as_ref(), kernel: None, flags: 0 }
     }
 
     /// Works for the sentry itself.
     #[must_use]
     pub fn of_kernel(creds: &'a Arc<Credentials>, clock: &'a dyn Clock) -> Self {
-        Self { creds, task: None, clock, flags: 0 }
+        Self { creds, task: None, clock, kernel: None, flags: 0 }
+    }
+
+    /// Works for the sentry itself, on a container with this kernel.
+    #[must_use]
+    pub fn of_container(creds: &'a Arc<Credentials>, kernel: &'a Arc<Kernel>) -> Self {
+        Self { creds, task: None, clock: kernel.clock().as_ref(), kernel: Some(kernel), flags: 0 }
+    }
+
+    /// The kernel whose processes are meant.
+    ///
+    /// # Errors
+    /// `EIO` where that is not said.
+    pub fn kernel(&self) -> Result<&'a Arc<Kernel>, Errno> {
+        self.kernel.or(self.task.map(Task::kernel)).ok_or(Errno::EIO)
     }
 
     /// The time, for timestamps.

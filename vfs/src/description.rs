@@ -16,6 +16,7 @@ use sync::{LockClass, Mutex, PollEvents, WaitQueue};
 use crate::named_mapping::NamedMapping;
 use crate::notify::event;
 use crate::tmpfs::TmpfsInode;
+use crate::write_count::WriteHold;
 use crate::{DirSink, FileOps, Metadata, OpCx, Path, locks, permission};
 
 /// The status flags that `F_SETFL` changes.
@@ -38,6 +39,8 @@ pub struct FileDescription {
     /// `S_IFMT` of the inode.
     file_type: u32,
     stream: bool,
+    /// That it is open for writing, or a running program.
+    hold: Option<Arc<WriteHold>>,
     pub(crate) owner: crate::async_owner::AsyncOwner,
     /// The inode's locks, once one was made through this description.
     pub(crate) locks: OnceLock<Arc<locks::FileLocks>>,
@@ -47,6 +50,17 @@ impl FileDescription {
     /// Opens what `ops` does; the caller checked permissions. `flags` are those of open(2).
     #[must_use]
     pub fn new(cx: &OpCx<'_>, ops: Arc<dyn FileOps>, path: Path, flags: u32) -> Arc<Self> {
+        Self::new_holding(cx, ops, path, flags, None)
+    }
+
+    /// Likewise, and counts as what `hold` says while it lives.
+    pub(crate) fn new_holding(
+        cx: &OpCx<'_>,
+        ops: Arc<dyn FileOps>,
+        path: Path,
+        flags: u32,
+        hold: Option<Arc<WriteHold>>,
+    ) -> Arc<Self> {
         let file_type = path.dentry.inode().map_or(0, |inode| inode.file_type() & S_IFMT);
         let stream = ops.stream();
         path.mount.touch();
@@ -58,6 +72,7 @@ impl FileDescription {
             creds: Arc::clone(cx.creds),
             file_type,
             stream,
+            hold,
             owner: crate::async_owner::AsyncOwner::default(),
             locks: OnceLock::new(),
         })
@@ -355,7 +370,8 @@ impl File for FileDescription {
             return Err(Errno::EPERM);
         }
         let inner = self.ops.mappable(&self.cx(task))?;
-        let mappable = Arc::new(NamedMapping { inner, path: self.path.clone() });
+        let writer = self.hold.clone().filter(|hold| hold.is_writer() && shared && may_write);
+        let mappable = Arc::new(NamedMapping { inner, path: self.path.clone(), _writer: writer });
         Ok(MmapFile { mappable, offset: 0, may_write, may_exec })
     }
 

@@ -7,7 +7,7 @@ use abi::Errno;
 use abi::stat::{S_IFDIR, S_IFLNK, S_IFMT};
 use abi::time::Timespec;
 
-use crate::{FileOps, OpCx, Path};
+use crate::{FileOps, OpCx, Path, WriteCount};
 
 pub use kernel::Metadata;
 
@@ -74,6 +74,11 @@ pub trait InodeOps: Any + Send + Sync + Debug {
 
     /// The type, `S_IFMT` of the mode; constant and cheap.
     fn file_type(&self) -> u32;
+
+    /// Counts who writes it and who executes it, of regular files; `None` where that is not kept apart.
+    fn write_count(&self) -> Option<&WriteCount> {
+        None
+    }
 
     /// Changes attributes.
     ///

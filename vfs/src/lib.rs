@@ -31,6 +31,7 @@ pub mod socket;
 pub mod tmpfs;
 pub mod tty;
 mod walk;
+mod write_count;
 
 pub use anon_file::{
     AnonInode, anon_device, new_anon_file, new_inode_file, new_pipe, new_socket_file, next_ino,
@@ -53,6 +54,7 @@ pub use registry::{
 };
 pub use socket::{Ancillary, Received, SendArgs, SocketFamily, SocketOps};
 pub use walk::{At, LookupFlags};
+pub use write_count::WriteCount;
 
 #[cfg(test)]
 mod tests;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use abi::Errno;
-use kernel::Task;
+use kernel::{ProcessId, Task};
 use sync::{LockClass, Mutex, PollEvents, WaitQueue};
 
 use crate::FileDescription;
@@ -23,7 +23,7 @@ const MAX_CHAIN: usize = 10;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LockOwner {
     /// A process, `F_SETLK`.
-    Process(i32),
+    Process(ProcessId),
     /// An open file description, `F_OFD_SETLK`.
     Description(usize),
 }
@@ -66,7 +66,7 @@ pub struct FileLocks {
 static PROCESS_LOCKS: AtomicUsize = AtomicUsize::new(0);
 
 /// Which process waits for a lock of which other.
-static WAITING: Mutex<Vec<(i32, i32)>> = Mutex::new(LockClass::Leaf, Vec::new());
+static WAITING: Mutex<Vec<(ProcessId, ProcessId)>> = Mutex::new(LockClass::Leaf, Vec::new());
 
 fn count(records: &[RecordLock]) -> usize {
     records.iter().filter(|l| matches!(l.owner, LockOwner::Process(_))).count()
@@ -186,7 +186,7 @@ impl FileLocks {
 /// A process is known to wait for a lock while this lives.
 #[derive(Debug)]
 pub struct Waiting {
-    entry: (i32, i32),
+    entry: (ProcessId, ProcessId),
 }
 
 impl Waiting {
@@ -194,7 +194,7 @@ impl Waiting {
     ///
     /// # Errors
     /// `EDEADLK` where the holder waits for the waiter, itself or through others.
-    pub fn new(waiter: i32, holder: i32) -> Result<Self, Errno> {
+    pub fn new(waiter: ProcessId, holder: ProcessId) -> Result<Self, Errno> {
         let mut waiting = WAITING.lock();
         let mut at = holder;
         for _ in 0..MAX_CHAIN {
@@ -246,7 +246,7 @@ pub(crate) fn close(file: &FileDescription, task: &Task) {
     }
     let Some(Ok(meta)) = file.path().dentry.inode().map(|inode| inode.metadata()) else { return };
     if let Some(locks) = file.path().mount.sb().attachment::<FileLocks>(meta.ino, LOCKS) {
-        locks.unlock(LockOwner::Process(task.tgid()), &(0..=LAST));
+        locks.unlock(LockOwner::Process(task.group().process_id()), &(0..=LAST));
     }
 }
 
@@ -264,15 +264,19 @@ pub(crate) fn release_description(file: &FileDescription) {
 mod tests {
     use super::*;
 
+    fn process(tgid: i32) -> ProcessId {
+        ProcessId { namespace: 0, tgid }
+    }
+
     fn lock(owner: i32, exclusive: bool, range: RangeInclusive<u64>) -> RecordLock {
-        RecordLock { owner: LockOwner::Process(owner), exclusive, range }
+        RecordLock { owner: LockOwner::Process(process(owner)), exclusive, range }
     }
 
     #[test]
     fn ranges_split_and_join() {
         let locks = FileLocks::new();
         locks.set(&lock(1, true, 0..=99)).expect("free");
-        locks.unlock(LockOwner::Process(1), &(40..=59));
+        locks.unlock(LockOwner::Process(process(1)), &(40..=59));
         let ranges = || locks.state.lock().records.iter().map(|l| l.range.clone()).collect::<Vec<_>>();
         assert_eq!(ranges(), [0..=39, 60..=99]);
         assert_eq!(locks.set(&lock(2, false, 50..=60)), Err(Errno::EAGAIN));
@@ -282,8 +286,8 @@ mod tests {
         locks.set(&lock(1, false, 10..=19)).expect("own");
         assert_eq!(ranges(), [0..=9, 10..=19, 20..=99]);
         locks.set(&lock(2, false, 10..=19)).expect("shared");
-        locks.unlock(LockOwner::Process(1), &(0..=LAST));
-        locks.unlock(LockOwner::Process(2), &(0..=LAST));
+        locks.unlock(LockOwner::Process(process(1)), &(0..=LAST));
+        locks.unlock(LockOwner::Process(process(2)), &(0..=LAST));
         assert_eq!(ranges(), []);
     }
 
@@ -301,8 +305,10 @@ mod tests {
 
     #[test]
     fn circles_of_waiters_are_found() {
-        let _first = Waiting::new(1001, 1002).expect("free");
-        let _second = Waiting::new(1002, 1003).expect("free");
-        assert_eq!(Waiting::new(1003, 1001).map(|_| ()), Err(Errno::EDEADLK));
+        let _first = Waiting::new(process(1001), process(1002)).expect("free");
+        let _second = Waiting::new(process(1002), process(1003)).expect("free");
+        assert_eq!(Waiting::new(process(1003), process(1001)).map(|_| ()), Err(Errno::EDEADLK));
+        let elsewhere = ProcessId { namespace: 1, tgid: 1003 };
+        assert!(Waiting::new(elsewhere, process(1001)).is_ok());
     }
 }

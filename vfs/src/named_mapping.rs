@@ -5,12 +5,15 @@ use abi::Errno;
 use memmap::{Backing, Mappable, MappingKey};
 
 use crate::Path;
+use crate::write_count::WriteHold;
 
 /// A file's contents with the path for `/proc/PID/maps`. Holding the path keeps the mount busy, as a mapping does.
 #[derive(Debug)]
 pub(crate) struct NamedMapping {
     pub(crate) inner: Arc<dyn Mappable>,
     pub(crate) path: Path,
+    /// A mapping that may write counts as a writer for as long as it lives.
+    pub(crate) _writer: Option<Arc<WriteHold>>,
 }
 
 impl Mappable for NamedMapping {

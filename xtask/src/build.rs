@@ -47,6 +47,21 @@ pub(crate) fn release() -> Result<PathBuf> {
     Ok(path)
 }
 
+/// Builds containerd's shim and puts it at target/release/containerd-shim-runsc-v1.
+///
+/// # Errors
+/// When it does not build.
+pub(crate) fn shim() -> Result<PathBuf> {
+    const NAME: &str = "containerd-shim-runsc-v1";
+    let built = cargo_build("shim", NAME, true)?;
+    let path = run::target("release")?.join(NAME);
+    let fresh = path.with_extension("new");
+    std::fs::copy(&built, &fresh)?;
+    std::fs::rename(&fresh, &path)?;
+    println!("  {}", path.display());
+    Ok(path)
+}
+
 /// Whether an ELF image has a PT_INTERP header.
 fn has_interpreter(elf: &[u8]) -> bool {
     let number = |at: usize, len: usize| {

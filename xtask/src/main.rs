@@ -8,9 +8,13 @@ mod bench;
 mod build;
 mod bundle;
 mod conformance;
+mod containerd;
+mod cri;
 mod demo;
 mod docker;
+mod image;
 mod oci;
+mod pods;
 mod posture;
 mod proc;
 mod pty;
@@ -37,7 +41,7 @@ const USAGE: &str = "usage: cargo xtask VERB
   userland [--runtime PATH] [FILTER]..    a Debian userland, compared with the same scripts run natively
   oci [--runtime runsc|runc|PATH] [FILTER]..  the suite over the OCI specification
   storm [--quick]                         many containers, processes killed at random: nothing is left
-  docker | world | posture | bad-input    the harness of that name [--runtime PATH]
+  docker | containerd | pods | world | posture | bad-input    the harness of that name [--runtime PATH]
   bench [--quick] [--runtime PATH]        a table, and target/bench/quick.json";
 
 /// The options that every harness shares.
@@ -111,9 +115,8 @@ fn dispatch() -> Result<bool> {
             true
         }),
         "tidy" => stages::run_one("tidy", &options),
-        "conformance" | "userland" | "world" | "docker" | "posture" | "bad-input" | "oci" | "storm" => {
-            stages::run_one(verb, &options)
-        }
+        "conformance" | "userland" | "world" | "docker" | "containerd" | "pods" | "posture" | "bad-input"
+        | "oci" | "storm" => stages::run_one(verb, &options),
         "bench" => bench::run(&options),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");

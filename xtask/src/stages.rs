@@ -1,7 +1,10 @@
 //! The stages of `cargo xtask test`: each by name, with its time, and one line at the end.
 
 use crate::report::Report;
-use crate::{Options, apt, bad_input, build, conformance, docker, oci, posture, run, storm, userland, world};
+use crate::{
+    Options, apt, bad_input, build, conformance, containerd, docker, oci, pods, posture, run, storm,
+    userland, world,
+};
 use anyhow::{Context, Result, bail};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -9,20 +12,22 @@ use std::time::{Duration, Instant};
 type Stage = (&'static str, fn(&Options) -> Result<Report>);
 
 /// In the order in which they run: what fails fast comes first.
-const STAGES: [Stage; 13] = [
+const STAGES: [Stage; 15] = [
     ("tidy", |_| cargo_tests(&["test", "--package", "xtask"])),
     ("fmt", |_| cargo(&["fmt", "--all", "--check"])),
     ("clippy", |_| cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"])),
     ("unit", |_| cargo_tests(&["test", "--workspace", "--no-fail-fast", "--exclude", "xtask"])),
-    ("build", |_| build::release().map(|_| one_passed())),
+    ("build", |_| build::release().and_then(|_| build::shim()).map(|_| one_passed())),
     ("conformance", conformance::run),
     ("world", world::run),
     ("posture", posture::run),
     ("bad-input", bad_input::run),
     ("oci", oci::run),
     ("storm", storm::run),
+    ("pods", pods::run),
     ("userland", userland::run),
     ("docker", docker::run),
+    ("containerd", containerd::run),
 ];
 
 /// What all stages together may take, with some room below the quarter of an hour that CI gives.

@@ -14,7 +14,7 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use sync::{LockClass, Mutex};
-use vfs::Metadata;
+use vfs::{Metadata, WriteCount};
 
 /// What tells files of a tree apart: version and path of the qid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -64,6 +64,8 @@ pub(super) struct GoferInode {
     pub(super) target: OnceLock<Box<[u8]>>,
     /// Read or written since the attributes were kept.
     pub(super) touched: AtomicBool,
+    /// Who writes it and who executes it.
+    pub(super) writers: WriteCount,
     key: Key,
     this: Weak<Self>,
     state: Mutex<State>,
@@ -112,6 +114,7 @@ impl GoferInode {
             mappings: Mappings::new(),
             target: OnceLock::new(),
             touched: AtomicBool::new(false),
+            writers: WriteCount::default(),
             key,
             this: this.clone(),
             state: Mutex::new(LockClass::Inode, state),

@@ -11,7 +11,7 @@ use abi::fs::{O_ACCMODE, O_TRUNC, XATTR_LIST_MAX, XATTR_SIZE_MAX};
 use abi::stat::{S_IFDIR, S_IFLNK, S_IFMT, S_IFREG};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use vfs::{Caching, FileOps, InodeOps, Metadata, OpCx, SetAttr, SetTime, permission};
+use vfs::{Caching, FileOps, InodeOps, Metadata, OpCx, SetAttr, SetTime, WriteCount, permission};
 
 const AT_REMOVEDIR: u32 = 0x200;
 
@@ -98,6 +98,10 @@ fn to_wire(attr: &SetAttr) -> proto::SetAttr {
 impl InodeOps for GoferInode {
     fn metadata(&self) -> Result<Metadata, Errno> {
         self.attributes()
+    }
+
+    fn write_count(&self) -> Option<&WriteCount> {
+        Some(&self.writers)
     }
 
     fn file_type(&self) -> u32 {

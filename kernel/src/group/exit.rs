@@ -57,6 +57,9 @@ impl Kernel {
             self.drain();
         }
         group.timers().clear();
+        // The program may be written again before anyone hears of the end.
+        let exe = group.state.lock().exe.take();
+        drop(exe);
         let hooks = self.exit_hooks.lock().clone();
         for hook in hooks {
             hook(group);

@@ -39,6 +39,15 @@ pub(crate) struct GroupState {
     pub children: Usage,
 }
 
+/// A process, whatever PID namespace it is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ProcessId {
+    /// The number of its PID namespace.
+    pub namespace: u32,
+    /// Its id there.
+    pub tgid: i32,
+}
+
 /// A process.
 #[derive(Debug)]
 pub struct ThreadGroup {
@@ -82,6 +91,11 @@ impl ThreadGroup {
     #[must_use]
     pub const fn tgid(&self) -> i32 {
         self.tgid
+    }
+    /// What tells it from processes of other containers too.
+    #[must_use]
+    pub fn process_id(&self) -> ProcessId {
+        ProcessId { namespace: self.kernel.namespace, tgid: self.tgid }
     }
     /// The kernel it runs on.
     #[must_use]

@@ -55,7 +55,7 @@ pub(super) fn push(
             flags: UC_FP_XSTATE | UC_SIGCONTEXT_SS | UC_STRICT_RESTORE_SS,
             link: 0,
             stack: StackT { flags: frame_stack_flags(cur, regs.rsp), ..stack },
-            mcontext: SigContext { fpstate: fp_at, oldmask: mask.0, ..context_of(&regs, info) },
+            mcontext: SigContext { fpstate: fp_at, oldmask: mask.0, ..context_of(&regs, cur) },
             sigmask: mask,
         },
         info: info.to_wire(),
@@ -83,11 +83,8 @@ fn frame_stack_flags(cur: &CurrentTask, sp: u64) -> i32 {
     cur.signals().alt_stack_flags(sp) | stack.flags & SS_AUTODISARM
 }
 
-fn context_of(r: &Registers, info: &SigInfo) -> SigContext {
-    let fault = match info.fields {
-        super::SigFields::Fault { addr } if info.code > 0 => addr,
-        _ => 0,
-    };
+fn context_of(r: &Registers, cur: &CurrentTask) -> SigContext {
+    let trap = cur.last_trap;
     SigContext {
         r8: r.r8,
         r9: r.r9,
@@ -109,7 +106,9 @@ fn context_of(r: &Registers, info: &SigInfo) -> SigContext {
         flags: r.eflags,
         cs: USER_CS,
         ss: USER_DS,
-        cr2: fault,
+        err: trap.error,
+        trapno: trap.number,
+        cr2: trap.cr2,
         ..SigContext::default()
     }
 }

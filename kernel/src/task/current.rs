@@ -7,6 +7,7 @@ use std::time::Duration;
 use abi::{Errno, Registers};
 use platform::{Context, FpuState};
 
+use super::last_trap::LastTrap;
 use super::{Mode, Task, Usage};
 use crate::{CloneFlags, ExitStatus, Syscalls, ThreadGroup, signal};
 
@@ -126,6 +127,8 @@ pub struct CurrentTask {
     pub(crate) syscalls: Option<Arc<dyn Syscalls>>,
     /// Set once this thread is to exit by itself.
     pub(crate) exit_code: Option<i32>,
+    /// The last exception that became a signal.
+    pub(crate) last_trap: LastTrap,
     not_send: PhantomData<*const ()>,
 }
 
@@ -138,7 +141,16 @@ impl Deref for CurrentTask {
 
 impl CurrentTask {
     pub(crate) fn new(task: Arc<Task>, regs: Registers, context: Box<dyn Context>) -> Self {
-        Self { task, regs, context, restart: None, syscalls: None, exit_code: None, not_send: PhantomData }
+        Self {
+            task,
+            regs,
+            context,
+            restart: None,
+            syscalls: None,
+            exit_code: None,
+            last_trap: LastTrap::default(),
+            not_send: PhantomData,
+        }
     }
 
     /// The task as others see it.

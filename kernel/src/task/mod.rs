@@ -4,6 +4,7 @@ mod clone;
 mod current;
 mod exec;
 mod exit;
+mod last_trap;
 mod memory;
 mod run;
 mod start;

@@ -5,6 +5,7 @@ use abi::Signal;
 use abi::siginfo::SI_KERNEL;
 use platform::Trap;
 
+use super::last_trap::LastTrap;
 use super::{CurrentTask, Mode};
 use crate::ExitStatus;
 use crate::signal::{self, SigInfo};
@@ -61,6 +62,7 @@ impl CurrentTask {
             }
             Ok(Trap::Fault { addr, access }) => self.answer_fault(addr, access),
             Ok(Trap::Exception { signal, code, addr }) => {
+                self.last_trap = self.last_trap.exception(signal, code);
                 signal::force_signal(self, SigInfo::fault(signal, code, addr));
             }
             Ok(Trap::Interrupted) => {}
@@ -91,6 +93,7 @@ impl CurrentTask {
             Err(fault) => {
                 let rip = self.regs.rip;
                 tracing::debug!(pid = self.tgid(), rip, addr, ?access, signal = ?fault.signal, code = fault.code, "fault");
+                self.last_trap = LastTrap::fault(addr, access, fault.code);
                 SigInfo::fault(fault.signal, fault.code, fault.addr)
             }
         };

@@ -5,7 +5,8 @@
 //! tracer is the host's vsyscall page, which the kernel emulates without telling it: there the filter makes the call a
 //! SIGSYS. Of threads that trap, each adds a second filter before it runs guest code. A guest can jump to any instruction
 //! of the stub with registers of its choice, so what this one looks at are the arguments: a thread may wait for and wake
-//! a word of its process's own areas, nothing else, and everything else is a SIGSYS.
+//! a word of its process's own areas, block the signals that it has blocked, nothing else, and everything else is a
+//! SIGSYS.
 use super::{Flavor, blob, layout};
 
 /// The calls, with the reason for each.
@@ -43,11 +44,11 @@ const NR: u32 = 0;
 const ARCH: u32 = 4;
 const IP_LOW: u32 = 8;
 const IP_HIGH: u32 = 12;
-const WORD_LOW: u32 = 16;
-const WORD_HIGH: u32 = 20;
-const OPERATION: u32 = 24;
-const TIMEOUT_LOW: u32 = 40;
-const TIMEOUT_HIGH: u32 = 44;
+
+/// The word of the low half of an argument; the high half is behind it.
+const fn argument(number: u32) -> u32 {
+    16 + 8 * number
+}
 
 const fn instruction(code: u16, yes: u8, no: u8, k: u32) -> [u8; 8] {
     let (c, k) = (code.to_le_bytes(), k.to_le_bytes());
@@ -71,34 +72,58 @@ pub(crate) fn program(flavor: Flavor) -> Vec<u8> {
     out.concat()
 }
 
-/// The program of a guest thread that traps.
-pub(crate) fn thread_program() -> Vec<u8> {
+/// The program of a guest thread that traps. `signals` is where the set of the signals is that it has blocked: the one
+/// call that it needs behind this filter, because no signal may come before it.
+pub(crate) fn thread_program(signals: u64) -> Vec<u8> {
     let [low, high] = halves(layout::REGIONS);
     let [end, _] = halves(layout::REGIONS_END);
     let mut out = from_our_code(layout::REGIONS_END);
-    let mut want = |word: u32, value: u32| {
-        out.extend([
-            instruction(LOAD, 0, 0, word),
-            instruction(JUMP_EQUAL, 1, 0, value),
-            instruction(RETURN, 0, 0, RET_TRAP),
-        ]);
-    };
-    want(NR, u32::try_from(libc::SYS_futex).unwrap_or(u32::MAX));
-    want(WORD_HIGH, high);
-    want(TIMEOUT_LOW, 0);
-    want(TIMEOUT_HIGH, 0);
+    let nr = |nr: i64| u32::try_from(nr).unwrap_or(u32::MAX);
+    let mask = mask_program(signals);
+    let over_mask = u8::try_from(mask.len()).unwrap_or(u8::MAX);
+    out.extend([
+        instruction(LOAD, 0, 0, NR),
+        instruction(JUMP_EQUAL, over_mask + 2, 0, nr(libc::SYS_futex)),
+        instruction(JUMP_EQUAL, 1, 0, nr(libc::SYS_rt_sigprocmask)),
+        instruction(RETURN, 0, 0, RET_TRAP),
+    ]);
+    out.extend(mask);
+    let mut want = |word: u32, value: u32| out.extend(wanted(word, value));
+    want(argument(0) + 4, high);
+    want(argument(3), 0);
+    want(argument(3) + 4, 0);
     let operation = |operation: i32| operation.cast_unsigned();
     out.extend([
-        instruction(LOAD, 0, 0, WORD_LOW),
+        instruction(LOAD, 0, 0, argument(0)),
         instruction(JUMP_GREATER_OR_EQUAL, 0, 4, low),
         instruction(JUMP_GREATER_OR_EQUAL, 3, 0, end),
-        instruction(LOAD, 0, 0, OPERATION),
+        instruction(LOAD, 0, 0, argument(1)),
         instruction(JUMP_EQUAL, 2, 0, operation(libc::FUTEX_WAIT)),
         instruction(JUMP_EQUAL, 1, 0, operation(libc::FUTEX_WAKE)),
         instruction(RETURN, 0, 0, RET_TRAP),
         instruction(RETURN, 0, 0, RET_ALLOW),
     ]);
     out.concat()
+}
+
+/// Allows to block exactly the set at `signals`, and to learn nothing by it: a guest that makes the call changes nothing.
+fn mask_program(signals: u64) -> Vec<[u8; 8]> {
+    let [low, high] = halves(signals);
+    let words = [
+        (argument(0), libc::SIG_SETMASK.cast_unsigned()),
+        (argument(1), low),
+        (argument(1) + 4, high),
+        (argument(2), 0),
+        (argument(2) + 4, 0),
+    ];
+    let mut out: Vec<_> = words.into_iter().flat_map(|(word, value)| wanted(word, value)).collect();
+    out.push(instruction(RETURN, 0, 0, RET_ALLOW));
+    out
+}
+
+/// Traps calls whose `word` has another value.
+fn wanted(word: u32, value: u32) -> [[u8; 8]; 3] {
+    [instruction(LOAD, 0, 0, word), instruction(JUMP_EQUAL, 1, 0, value), instruction(RETURN, 0, 0, RET_TRAP)]
 }
 
 /// Traps what does not come from [`layout::CODE`] to `end`, nor by the 64-bit entry.

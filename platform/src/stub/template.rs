@@ -257,7 +257,8 @@ fn settle(
         "prctl",
         &[
             call(libc::SYS_rt_sigprocmask, [set_mask, copy + blob::ALL_SIGNALS, 0, 8, 0, 0]),
-            prctl(libc::PR_SET_DUMPABLE, 1),
+            // A tracer's guests must be open to it; what others do to die must not fill the host with core files.
+            prctl(libc::PR_SET_DUMPABLE, (flavor == Flavor::Traced).into()),
             prctl(libc::PR_SET_NO_NEW_PRIVS, 1),
         ],
     )?;

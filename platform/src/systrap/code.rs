@@ -10,7 +10,7 @@
 //! |---|---|
 //! | guest code | stores the registers and tells the sentry |
 //! | `saved` to the exchange of `event` | starts the telling again |
-//! | the wait | wakes the sentry once more and waits again; a fault is told as a failure |
+//! | the end of a thread's start, the wait | wakes the sentry once more and waits again; a fault is told as a failure |
 //! | the way out | the registers in the area are the guest's: tells the sentry so |
 //! | the entry itself | starts again with the first signal, which the sentry learns first |
 use std::slice;
@@ -182,6 +182,35 @@ sentrybox_thread_saved:
     xsave64 [rip + E + {fpu}]
     jmp .Lthread_post
 
+    /* A new thread; r9 the region, all signals blocked. Its area is there for other threads to write to, so nothing may
+       be taken from it, and no signal may come, before the filter holds: the stack that the area names may be anywhere.
+       An interrupt that comes as soon as it may finds a thread that waits. */
+sentrybox_thread_start:
+    mov rbx, r9
+    lea rdi, [rbx + {area} + {stack}]
+    xor esi, esi
+    mov eax, {sigaltstack}
+    syscall
+    mov edi, 1
+    xor esi, esi
+    lea rdx, [rip + sentrybox_thread_page + {filter}]
+    mov eax, {seccomp}
+    syscall
+    test eax, eax
+    jnz .Lstart_failed
+    mov edi, 2
+    mov rsi, [rip + sentrybox_thread_page + {signals_at}]
+    xor edx, edx
+    mov r10d, 8
+    mov eax, {rt_sigprocmask}
+    syscall
+    jmp .Lthread_wait
+.Lstart_failed:
+    mov edi, 1
+    mov eax, {exit_group}
+    syscall
+    jmp .Lstart_failed
+
 .Lthread_resume:
     cmp dword ptr [rip + E + {interrupt}], 0
     jne .Lthread_stay
@@ -325,38 +354,6 @@ sentrybox_thread_signal:
     lea rdx, [rip + .Lthread_post]
     jmp .Lsignal_jump
 
-    /* A new thread; r9 the region. */
-sentrybox_thread_start:
-    mov rbx, r9
-    lea rdi, [rbx + {area} + {stack}]
-    xor esi, esi
-    mov eax, {sigaltstack}
-    syscall
-    mov edi, 2
-    lea rsi, [rip + sentrybox_thread_page + {signals}]
-    xor edx, edx
-    mov r10d, 8
-    mov eax, {rt_sigprocmask}
-    syscall
-    test eax, eax
-    jnz .Lstart_failed
-    mov edi, 1
-    xor esi, esi
-    lea rdx, [rip + sentrybox_thread_page + {filter}]
-    mov eax, {seccomp}
-    syscall
-    test eax, eax
-    jnz .Lstart_failed
-    lea rax, [rbx + {area}]
-    wrgsbase rax
-    xor eax, eax
-    wrfsbase rax
-    jmp .Lthread_wait
-.Lstart_failed:
-    mov edi, 1
-    mov eax, {exit_group}
-    syscall
-    jmp .Lstart_failed
 sentrybox_thread_end:
     .popsection
     "#,
@@ -373,7 +370,7 @@ sentrybox_thread_end:
     resume = const command::RESUME,
     save_fpu = const command::SAVE_FPU,
     sigurg = const INTERRUPT,
-    signals = const SIGNALS,
+    signals_at = const SIGNALS_AT,
     filter = const FILTER_PROGRAM,
     futex = const libc::SYS_futex,
     sigaltstack = const libc::SYS_sigaltstack,
@@ -427,8 +424,10 @@ sentrybox_thread_end:
 
 /// Offset of the set of signals that threads have blocked.
 const SIGNALS: usize = 0xd00;
+/// Offset of the address of that set in the shared copy, the only one that the threads' filter allows.
+const SIGNALS_AT: usize = 0xd08;
 /// Offset of the `struct sock_fprog` of the threads' filter.
-const FILTER_PROGRAM: usize = 0xd08;
+const FILTER_PROGRAM: usize = 0xd10;
 /// Offset of the filter.
 const FILTER: usize = 0xd20;
 /// Offset of a `struct sigaction`, as the kernel takes it, with the entry.
@@ -491,8 +490,10 @@ pub(crate) fn page(shared: u64) -> [u8; SIZE] {
         page.get_mut(at..at + bytes.len()).expect("the layout has room").copy_from_slice(bytes);
     };
     put(0, code);
+    let signals = shared + SIGNALS as u64;
     put(SIGNALS, &(!taken_signals()).to_le_bytes());
-    let filter = filter::thread_program();
+    put(SIGNALS_AT, &signals.to_le_bytes());
+    let filter = filter::thread_program(signals);
     assert!(FILTER + filter.len() <= ACTION, "the filter fits below the action");
     put(FILTER_PROGRAM, &((filter.len() / 8) as u64).to_le_bytes());
     put(FILTER_PROGRAM + 8, &(shared + FILTER as u64).to_le_bytes());

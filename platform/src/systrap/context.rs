@@ -116,7 +116,7 @@ impl Context for SystrapContext {
         if self.interrupter.enter() {
             return Ok(Trap::Interrupted);
         }
-        let waiting = self.pace.enter();
+        let waiting = self.pace.enter(self.space.requests());
         let result = self.run(regs, waiting);
         self.pace.leave();
         self.interrupter.leave(matches!(result, Ok(Trap::Interrupted)));

@@ -1,7 +1,7 @@
 //! An address space: one stub process.
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use super::Shared;
 use super::area::{AreaSlot, STRIDE};
@@ -21,6 +21,8 @@ pub(super) struct SystrapSpace {
     shared: Arc<Shared>,
     life: Life,
     patches: Option<Arc<Patches>>,
+    /// Counts requests to the mapper.
+    requests: AtomicU32,
     state: Mutex<State>,
 }
 
@@ -71,7 +73,7 @@ impl SystrapSpace {
         stub.keep(Arc::clone(&area));
         let state = State { stub, starting: Some(area), spare: Vec::new(), threads: 1 };
         let patches = shared.patching.then(Arc::default);
-        Self { shared, life, patches, state: Mutex::new(state) }
+        Self { shared, life, patches, requests: AtomicU32::new(0), state: Mutex::new(state) }
     }
 
     pub(super) const fn pid(&self) -> i32 {
@@ -88,6 +90,11 @@ impl SystrapSpace {
 
     pub(super) fn patches_of(&self) -> Option<&Patches> {
         self.patches.as_deref()
+    }
+
+    /// How many requests its mapper has had, modulo 2³².
+    pub(super) fn requests(&self) -> u32 {
+        self.requests.load(Ordering::Relaxed)
     }
 
     /// The host told that the process ended, which nobody meant. Gives its wait status, once.
@@ -113,6 +120,7 @@ impl SystrapSpace {
     }
 
     fn request_all(&self, call: &'static str, operations: &[Operation]) -> Result<(), PlatformError> {
+        self.requests.fetch_add(1, Ordering::Relaxed);
         let mut state = self.state.lock();
         if self.life.has_ended() {
             return Err(PlatformError::StubDied { pid: self.pid(), what: "it ended" });

@@ -21,6 +21,8 @@ pub(super) struct Thread {
     command: u32,
     /// Whether its event was seen. One that was not may still come.
     answered: bool,
+    /// How the last wait was done.
+    waiting: Waiting,
 }
 
 /// How a wait is done.
@@ -34,7 +36,7 @@ pub(super) struct Waiting {
 
 impl Thread {
     pub(super) const fn new(tid: i32, slot: Arc<AreaSlot>) -> Self {
-        Self { tid, slot, command: 0, answered: true }
+        Self { tid, slot, command: 0, answered: true, waiting: Waiting { sentry_ticks: 0, stub_ticks: 0 } }
     }
 
     pub(super) fn area(&self) -> &Area {
@@ -56,6 +58,7 @@ impl Thread {
         life: &Life,
         interrupter: &Interrupter,
     ) -> Result<(), PlatformError> {
+        self.waiting = waiting;
         self.area().spin_ticks.store(waiting.stub_ticks, Ordering::Relaxed);
         self.issue(command::RESUME);
         if self.spin(waiting.sentry_ticks) {
@@ -101,7 +104,9 @@ impl Thread {
 
     fn run(&mut self, command: u32, life: &Life) -> Result<(), PlatformError> {
         self.issue(command);
-        self.sleep(life, |since| Some(*since.get_or_insert_with(Instant::now)))?;
+        if !self.spin(self.waiting.sentry_ticks) {
+            self.sleep(life, |since| Some(*since.get_or_insert_with(Instant::now)))?;
+        }
         if self.area().kind.load(Ordering::Relaxed) == kind::DONE { Ok(()) } else { Err(broken(life.pid())) }
     }
 

@@ -45,6 +45,9 @@ pub(crate) struct Exec {
     /// File that the id of a process of the host is written to, which ends as the program ends
     #[arg(long)]
     pub(crate) pid_file: Option<PathBuf>,
+    /// File that the program's id in the container is written to
+    #[arg(long)]
+    pub(crate) internal_pid_file: Option<PathBuf>,
     /// Socket that the terminal is sent to
     #[arg(long)]
     pub(crate) console_socket: Option<PathBuf>,
@@ -135,6 +138,7 @@ pub(crate) fn run(global: &Global, args: &Exec) -> Result<i32> {
         Response::Error(message) => bail!("{message}"),
         other => bail!("the sentry answers {other:?}"),
     };
+    write_pid(args.internal_pid_file.as_ref(), pid)?;
     // The terminal that went to a socket: this process tells its size.
     let own = if streams.own_terminal { streams.fds.into_iter().next() } else { None };
     if args.detach {
@@ -142,7 +146,7 @@ pub(crate) fn run(global: &Global, args: &Exec) -> Result<i32> {
     }
     write_pid(args.pid_file.as_ref(), i32::try_from(std::process::id())?)?;
     let raw = tty.as_ref().map(OwnedFd::try_clone).transpose()?.map(RawTerminal::new).transpose()?;
-    let code = follow::process(pid, &channel, tty.as_ref().or(own.as_ref()));
+    let code = follow::process(Some(pid), &channel, tty.as_ref().or(own.as_ref()));
     drop(raw);
     code
 }
@@ -155,7 +159,7 @@ fn detach(args: &Exec, pid: i32, channel: &Channel, tty: Option<&OwnedFd>) -> Re
     }
     let code = sandbox::become_proxy(tty.map(AsFd::as_fd))
         .map_err(anyhow::Error::from)
-        .and_then(|()| follow::process(pid, channel, tty))
+        .and_then(|()| follow::process(Some(pid), channel, tty))
         .unwrap_or_else(|error| {
             log::warn(&format!("{error:#}"));
             137

@@ -22,8 +22,8 @@ pub(super) fn leave_host() -> Result<(), BootError> {
 }
 
 /// Installs the filter; before the first thread.
-pub(super) fn filter(platform: &dyn Platform, debug: bool) -> Result<(), BootError> {
+pub(super) fn filter(platform: &dyn Platform) -> Result<(), BootError> {
     let mut rules = seccomp::sentry::rules();
     rules.extend(platform.host_calls().iter().map(|(nr, why)| seccomp::Rule::any(*nr, why)));
-    Ok(seccomp::install(&rules, debug)?)
+    Ok(seccomp::install(&rules)?)
 }

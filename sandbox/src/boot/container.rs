@@ -1,7 +1,8 @@
-//! The container in the sandbox's kernel, and the processes that are started in it from outside.
+//! A container in the sandbox's kernel, and the processes that are started in it from outside.
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, OnceLock};
 
 use abi::Errno;
@@ -10,7 +11,7 @@ use kernel::{
     Credentials, ExecFile, ExecImage, ExecStrings, FdTable, File, InitArgs, Kernel, RLIM_INFINITY,
     TaskResource, ThreadGroup,
 };
-use sync::{LockClass, Mutex};
+use sync::{LockClass, Mutex, PollEvents, WaitQueue, Waiter, Wake};
 use vfs::tty::{Devpts, Slave, Tty};
 use vfs::{At, FS, FileDescription, FsContext, LookupFlags, MountNamespace, OpCx, Path, Vfs};
 
@@ -27,9 +28,20 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 /// The umask of a process whose description has none.
 const DEFAULT_UMASK: u32 = 0o022;
 
-/// The container.
+/// What a container that was not started yet waits for.
+#[derive(Debug)]
+pub(super) enum Order {
+    /// Its first process may run; how that went is to be told.
+    Start(SyncSender<Result<(), String>>),
+    /// It is not wanted any more.
+    End,
+}
+
+/// A container.
 #[derive(Debug)]
 pub(crate) struct Container {
+    /// Whether it is the one whose end is the sandbox's.
+    pub(super) is_first: bool,
     pub(super) kernel: Arc<Kernel>,
     pub(super) namespace: Arc<MountNamespace>,
     pub(super) root: Path,
@@ -42,6 +54,11 @@ pub(crate) struct Container {
     pub(super) init: OnceLock<Arc<ThreadGroup>>,
     /// Terminals of processes started from outside, by process id.
     pub(super) terminals: Mutex<Vec<(i32, Arc<Relay>)>>,
+    /// Who listens until it is started.
+    pub(super) orders: OnceLock<SyncSender<Order>>,
+    abandoned: AtomicBool,
+    ended: AtomicBool,
+    end: WaitQueue,
 }
 
 /// A process that was started, and its terminal if it has one.
@@ -65,13 +82,14 @@ pub(crate) struct Prepared {
 
 impl Container {
     pub(super) fn new(
+        is_first: bool,
         kernel: Arc<Kernel>,
         (namespace, root): (Arc<MountNamespace>, Path),
         devpts: Arc<Devpts>,
         notifier: Arc<Notifier>,
     ) -> Self {
-        let terminals = Mutex::new(LockClass::Sandbox, Vec::new());
         Self {
+            is_first,
             kernel,
             namespace,
             root,
@@ -80,12 +98,52 @@ impl Container {
             profile: None,
             traced: Arc::default(),
             init: OnceLock::new(),
-            terminals,
+            terminals: Mutex::new(LockClass::Sandbox, Vec::new()),
+            orders: OnceLock::new(),
+            abandoned: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
+            end: WaitQueue::new(),
         }
     }
 
+    /// Has its programs' system calls decided over, and reported when that is wanted.
+    pub(super) fn with(self, profile: Option<(Arc<Profile>, bool)>, traced: Arc<AtomicBool>) -> Self {
+        Self { profile, traced, ..self }
+    }
+
+    /// Ends it, whether it was started or not.
+    pub(super) fn abandon(&self) {
+        self.abandoned.store(true, Ordering::SeqCst);
+        if let Some(orders) = self.orders.get() {
+            // Where there is no room, or nobody listens any more, it is looked at whether it was abandoned.
+            let _looked_at = orders.try_send(Order::End);
+        }
+        self.kernel.kill_all();
+    }
+
+    /// Whether it is to end.
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::SeqCst)
+    }
+
+    /// Says that nothing of it runs any more.
+    pub(super) fn has_ended(&self) {
+        self.ended.store(true, Ordering::SeqCst);
+        self.end.notify(PollEvents::ALL);
+    }
+
+    /// Waits until nothing of it runs any more.
+    pub(super) fn wait_for_end(&self) {
+        let waiter = Waiter::new();
+        let key = self.end.register(PollEvents::ALL, Arc::clone(&waiter) as Arc<dyn Wake>);
+        while !self.ended.load(Ordering::SeqCst) {
+            waiter.wait(None);
+        }
+        self.end.unregister(key);
+    }
+
     fn vfs<'a>(&'a self, creds: &'a Arc<Credentials>, fs: &'a FsContext) -> Vfs<'a> {
-        Vfs::new(OpCx::of_kernel(creds, self.kernel.clock().as_ref()), fs)
+        Vfs::new(OpCx::of_container(creds, &self.kernel), fs)
     }
 
     /// Finds everything that a process needs.
@@ -213,7 +271,7 @@ impl Container {
         preserved: Vec<OwnedFd>,
         creds: &Arc<Credentials>,
     ) -> Result<(Arc<FdTable>, Option<Arc<Relay>>), String> {
-        let cx = OpCx::of_kernel(creds, self.kernel.clock().as_ref());
+        let cx = OpCx::of_container(creds, &self.kernel);
         let fds = FdTable::new();
         if !process.terminal {
             streams.extend(preserved);

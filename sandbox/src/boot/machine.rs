@@ -8,7 +8,6 @@ use memmap::MemoryFile;
 use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::Pid;
 use platform::Platform;
-use vfs::tty::Devpts;
 
 use super::clock::HostTime;
 use super::{BootArgs, report};
@@ -98,8 +97,8 @@ impl Machine {
         }
     }
 
-    /// Registers what other crates add to the kernel.
-    pub(super) fn register(&self, kernel: &Arc<Kernel>, args: &BootArgs) -> Arc<Devpts> {
+    /// Registers what other crates add to the kernel, once a sandbox.
+    pub(super) fn register(&self, kernel: &Arc<Kernel>, args: &BootArgs) {
         let strace = Some(syscalls::strace::StraceOptions {
             only: args.strace.clone().unwrap_or_default(),
             max_bytes: args.strace_bytes.min(MAX_STRACE_BYTES),
@@ -112,10 +111,10 @@ impl Machine {
         }
         self.traced.store(args.strace.is_some(), Ordering::Relaxed);
         syscalls::install(kernel, syscalls::Options { strace, traced: Arc::clone(&self.traced) });
-        fs_proc::register(kernel, &self.cpu_info);
+        fs_proc::register(&self.cpu_info);
         vfs::tmpfs::register(kernel.memory_file(), kernel.quota().memory() / 2);
         vfs::devices::register(kernel);
         net::unix::register();
-        vfs::tty::register(kernel)
+        vfs::tty::register();
     }
 }

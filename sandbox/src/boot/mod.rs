@@ -11,6 +11,7 @@ mod notifier;
 mod profile;
 pub(crate) mod report;
 mod root;
+mod sandbox;
 mod schedule;
 mod server;
 mod stream;
@@ -128,21 +129,16 @@ fn boot(channel: &Channel) -> Result<i32, BootError> {
     let gofer = crate::gofer::connect(fds.gofer.try_clone().map_err(host("dup"))?)
         .map_err(|errno| BootError::Container(format!("the gofer does not answer: {errno}")))?;
     let watch = watch::Watch::new(&notifier, fds.gofer).map_err(host_nix("watch the gofer"))?;
-    confine::filter(&*platform, args.debug)?;
+    confine::filter(&*platform)?;
     let kernel = machine.kernel(platform, memory, &args);
     notifier.start().map_err(host("start a thread"))?;
-    let devpts = machine.register(&kernel, &args);
-    let tree = root::Builder::new(&kernel, &gofer, &args)
-        .and_then(root::Builder::finish)
-        .map_err(|error| BootError::Container(error.to_string()))?;
-    let profile = args.seccomp.as_ref().map(container::profile).transpose().map_err(BootError::Container)?;
-    let traced = Arc::clone(&machine.traced);
-    let container = Container::new(kernel, tree, devpts, Arc::clone(&notifier));
-    let container = Arc::new(Container { profile, traced, ..container });
+    machine.register(&kernel, &args);
+    let sandbox = Arc::new(sandbox::Sandbox::new(Arc::clone(&kernel), notifier, Arc::clone(&machine.traced)));
+    let container = sandbox.build(kernel, &gofer, &args)?;
     let prepared =
         container.prepare(args.process.clone(), fds.streams, args.preserved).map_err(BootError::Container)?;
     watch.tell(&container);
-    let started = server::serve(&container, channel, fds.listener, prepared)?;
+    let started = server::serve(&sandbox, &container, channel, fds.listener, prepared)?;
     Ok(finish(&container, &started, &fds.exit_record))
 }
 

@@ -82,7 +82,7 @@ impl<'a> Builder<'a> {
     }
 
     fn vfs(&self) -> Vfs<'_> {
-        Vfs::new(OpCx::of_kernel(&self.creds, self.kernel.clock().as_ref()), &self.fs)
+        Vfs::new(OpCx::of_container(&self.creds, self.kernel), &self.fs)
     }
 
     fn exists(&self, path: &[u8]) -> Option<Path> {
@@ -246,7 +246,7 @@ fn over(
     creds: &Arc<Credentials>,
     lower: &Arc<dyn FileSystem>,
 ) -> Result<Arc<dyn FileSystem>, Errno> {
-    let cx = OpCx::of_kernel(creds, kernel.clock().as_ref());
+    let cx = OpCx::of_container(creds, kernel);
     let upper = Tmpfs::new(&cx, Arc::clone(kernel.memory_file()), tmpfs::Options::default())?;
     Ok(OverlayFs::new(kernel, upper, lower)?)
 }

@@ -1,14 +1,15 @@
 //! Answers the command line.
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, sync_channel};
 
 use abi::Signal;
 use kernel::ThreadGroup;
 use kernel::signal::{SigInfo, send_from_outside};
 use nix::sys::socket::{SockFlag, accept4, getsockopt, sockopt};
 
-use super::container::{Container, Prepared, Started};
+use super::container::{Container, Order, Prepared, Started};
+use super::sandbox::Sandbox;
 use super::{BootError, host, report};
 use crate::control::{Channel, ChannelError, ProcessInfo, Request, Response};
 use crate::spec::Process;
@@ -19,54 +20,65 @@ const TELLING: std::time::Duration = std::time::Duration::from_secs(1);
 /// The stack of a thread that talks.
 const STACK: usize = 512 << 10;
 
-/// Lets the first process start, once; tells how that went.
-type Gate = SyncSender<SyncSender<Result<(), String>>>;
-
 /// What a connection needs.
 #[derive(Clone, Debug)]
 struct Server {
+    sandbox: Arc<Sandbox>,
     container: Arc<Container>,
-    gate: Gate,
 }
 
 /// Answers from now on; returns when the first process was started.
 pub(super) fn serve(
+    sandbox: &Arc<Sandbox>,
     container: &Arc<Container>,
     launcher: &Channel,
     listener: OwnedFd,
     prepared: Prepared,
 ) -> Result<Started, BootError> {
-    let (gate, starts) = sync_channel(1);
-    let server = Server { container: Arc::clone(container), gate };
+    let (sender, orders) = sync_channel(1);
+    // Set here only.
+    let _first = container.orders.set(sender);
+    let server = Server { sandbox: Arc::clone(sandbox), container: Arc::clone(container) };
     let accepting = server.clone();
     spawn("control", move || accepting.accept(&listener))?;
     launcher.send(&Response::Done, &[])?;
     let own = launcher.try_clone().map_err(host("dup"))?;
-    spawn("launcher", move || server.talk_to_launcher(&own))?;
-    start(container, &starts, prepared)
+    spawn("launcher", move || {
+        if server.container.is_first {
+            server.talk_to_launcher(&own);
+            return;
+        }
+        server.talk(&own);
+        server.container.abandon();
+    })?;
+    start(container, &orders, prepared)
 }
 
 /// Waits for the order to start, and does.
 fn start(
     container: &Arc<Container>,
-    starts: &Receiver<SyncSender<Result<(), String>>>,
+    orders: &Receiver<Order>,
     prepared: Prepared,
 ) -> Result<Started, BootError> {
-    let gone = || BootError::Container("nobody can start the container any more".to_owned());
-    let answer = starts.recv().map_err(|_gone| gone())?;
+    let Ok(Order::Start(answer)) = orders.recv() else {
+        return Err(BootError::Container("the container was ended before it was started".to_owned()));
+    };
     match container.start(prepared) {
         Ok(started) => {
             // Set here only.
             let _first = container.init.set(Arc::clone(&started.group));
+            if container.is_abandoned() {
+                container.kernel.kill_all();
+            }
             drop(answer.send(Ok(())));
             // A program that ends at once must not take the answer with it.
-            let _told = starts.recv_timeout(TELLING);
+            let _told = orders.recv_timeout(TELLING);
             Ok(started)
         }
         Err(message) => {
             drop(answer.send(Err(message.clone())));
             // The answer is given by the thread that was asked, before the process ends.
-            let _told = starts.recv_timeout(TELLING);
+            let _told = orders.recv_timeout(TELLING);
             Err(BootError::Container(message))
         }
     }
@@ -83,6 +95,8 @@ impl Server {
             let socket = match accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC) {
                 Ok(number) => sys::own_received(&[number]),
                 Err(nix::Error::EINTR | nix::Error::ECONNABORTED) => continue,
+                // It was shut down: the container has ended.
+                Err(nix::Error::EINVAL) => return,
                 Err(error) => {
                     report::line(&format!("control socket: {error}"));
                     return;
@@ -113,6 +127,7 @@ impl Server {
         let mut attached = false;
         loop {
             let answered = match channel.receive::<Request>() {
+                Ok((Request::Create(args), fds)) => return self.sandbox.run_other(channel, &args, fds),
                 Ok((Request::Attach, _)) => {
                     attached = true;
                     Ok(())
@@ -132,15 +147,25 @@ impl Server {
 
     fn answer(&self, channel: &Channel, request: Request, fds: Vec<OwnedFd>) -> Result<(), ChannelError> {
         let answer = match request {
-            Request::Boot(_) | Request::Settled => Err("the container exists".to_owned()),
+            Request::Boot(_) | Request::Create(_) => Err("the container exists".to_owned()),
+            // Of a launcher whose end nobody waits for.
+            Request::Settled => return Ok(()),
             // The loop that reads requests sees to it.
             Request::Attach => return Ok(()),
+            Request::End if self.container.is_first => {
+                Err("the first container ends with the sandbox".to_owned())
+            }
+            Request::End => {
+                self.container.abandon();
+                self.container.wait_for_end();
+                Ok(())
+            }
             Request::Start => {
                 let (asked, answer) = self.start();
                 let sent = channel.send(&answer.map_or_else(Response::Error, |()| Response::Done), &[]);
                 if asked {
-                    // The main thread waits for this before it goes on.
-                    drop(self.gate.send(sync_channel(1).0));
+                    // Who starts the container waits for this before it goes on.
+                    self.order(Order::End);
                 }
                 return sent;
             }
@@ -188,12 +213,17 @@ impl Server {
         if self.container.init.get().is_some() {
             return (false, Err("the container is running already".to_owned()));
         }
-        let ended = || Err("the container has ended".to_owned());
         let (answer, told) = sync_channel(1);
-        if self.gate.send(answer).is_err() {
-            return (false, ended());
+        self.order(Order::Start(answer));
+        (true, told.recv().unwrap_or_else(|_gone| Err("the container has ended".to_owned())))
+    }
+
+    /// Tells whoever waits to start the container, if that is still to be done.
+    fn order(&self, order: Order) {
+        if let Some(orders) = self.container.orders.get() {
+            // An order that nobody hears is dropped, and who waits for its answer is told by that.
+            let _unheard = orders.send(order);
         }
-        (true, told.recv().unwrap_or_else(|_gone| ended()))
     }
 
     /// A process by its id; the first if none is given.

@@ -1,6 +1,6 @@
-//! What the sentry watches on the host beside the container's streams: that the gofer and the stubs live, and the size of
+//! What the sentry watches on the host beside the containers' streams: that gofers and stubs live, and the size of
 //! a terminal that is its own.
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::{Arc, Weak};
 
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -18,9 +18,52 @@ pub(super) struct Watch {
     signals: Arc<Signals>,
 }
 
-/// Ends the sandbox when the gofer is gone.
+/// Ends the sandbox when the gofer of its first container is gone.
 struct Gofer {
     socket: OwnedFd,
+}
+
+/// Ends another container when its gofer is gone, and lets the gofer go when the container has ended.
+pub(super) struct OtherGofer {
+    socket: OwnedFd,
+    container: Weak<Container>,
+}
+
+impl std::fmt::Debug for OtherGofer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OtherGofer")
+    }
+}
+
+impl Wake for OtherGofer {
+    fn wake(&self, events: PollEvents) {
+        if events.intersects(PollEvents::HUP | PollEvents::ERR | PollEvents::RDHUP)
+            && let Some(container) = self.container.upgrade()
+        {
+            container.abandon();
+        }
+    }
+}
+
+impl OtherGofer {
+    /// Watches its socket.
+    pub(super) fn watch(
+        notifier: &Notifier,
+        socket: OwnedFd,
+        container: &Arc<Container>,
+    ) -> nix::Result<Arc<Self>> {
+        let this = Arc::new(Self { socket, container: Arc::downgrade(container) });
+        let wake: Arc<dyn Wake> = this.clone();
+        notifier.watch(this.socket.as_fd(), &wake)?;
+        Ok(this)
+    }
+}
+
+impl Drop for OtherGofer {
+    fn drop(&mut self) {
+        // One that is gone already needs no word.
+        let _gone = nix::sys::socket::shutdown(self.socket.as_raw_fd(), nix::sys::socket::Shutdown::Both);
+    }
 }
 
 impl Wake for Gofer {

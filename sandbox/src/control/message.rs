@@ -12,8 +12,13 @@ pub enum Request {
     /// The launcher has recorded which processes the sandbox has, and may end; until then its end is the sandbox's. Only on
     /// the launcher's channel; without an answer.
     Settled,
+    /// Build another container beside those that are there. Its descriptors are those of [`Request::Boot`]. Once it is built
+    /// the connection is that container's own, which ends when it is closed; its end is told on it.
+    Create(Box<crate::boot::BootArgs>),
     /// Let the first process run.
     Start,
+    /// End the container, which is not the sandbox's first: answered when nothing of it runs any more.
+    End,
     /// Send a signal.
     Signal {
         /// To this process of the container; to the first if missing.

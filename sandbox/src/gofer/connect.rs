@@ -28,8 +28,7 @@ fn receive_fds(socket: BorrowedFd<'_>, into: &mut [u8], fds: &mut Vec<OwnedFd>) 
     Ok(message.bytes)
 }
 
-/// Connects to the gofer, before the filter is in force: the deadline is set by a call that the filter forbids. The mounts are
-/// made from the client by `fs_9p::vfs::mount(&client, b"0", …)`, the name being the index of the tree.
+/// Connects to a gofer. The mounts are made from the client by `fs_9p::vfs::mount(&client, b"0", …)`, the name being the index of the tree.
 ///
 /// # Errors
 /// Those of [`Client::connect`].

@@ -45,7 +45,7 @@ fn run(access: &str) -> std::io::Result<()> {
         let root = nix::fcntl::open(&mount_point(index), flags, Mode::empty())?;
         exports.push(Export { name: index.to_string().into_bytes(), root, writable: letter == 'w' });
     }
-    seccomp::install(&seccomp::gofer::rules(), false).map_err(std::io::Error::other)?;
+    seccomp::install(&seccomp::gofer::rules()).map_err(std::io::Error::other)?;
     let errno = |errno: abi::Errno| std::io::Error::from_raw_os_error(i32::from(errno.raw()));
     let files = LocalFs::new(exports, own_files).map_err(errno)?;
     // The sentry's death ends the connection; that it died by a fault in the talk makes no difference.

@@ -33,7 +33,10 @@ pub(super) fn keep_for_gofer() -> io::Result<()> {
 }
 
 /// Gives up every capability of this process, in all five sets.
-pub(crate) fn drop_all() -> io::Result<()> {
+///
+/// # Errors
+/// Those of capset(2) and prctl(2).
+pub fn drop_all() -> io::Result<()> {
     bound_to(&CapsHashSet::new())?;
     for set in [CapSet::Effective, CapSet::Permitted] {
         caps::clear(None, set).map_err(other)?;

@@ -7,16 +7,16 @@ mod sentry;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use crate::boot::BootArgs;
-use crate::control::{Channel, ChannelError, Request, Response};
+use crate::control::{self, Channel, ChannelError, Request, Response};
 
-pub(crate) use caps::drop_all as drop_all_capabilities;
+pub use caps::drop_all as drop_all_capabilities;
 pub(crate) use gofer::mount_point;
 pub(crate) use root::become_empty;
 
@@ -90,7 +90,7 @@ fn host(what: &'static str) -> impl FnOnce(io::Error) -> LaunchError {
 /// The processes of a sandbox that is ready. They outlive this value.
 #[derive(Debug)]
 pub struct Launched {
-    /// The sentry's process id. Its exit code will be the container's.
+    /// The process id of the sentry, or of who stands for a container in a sandbox. Its exit code will be the container's.
     pub sentry: i32,
     /// The gofer's.
     pub gofer: i32,
@@ -166,17 +166,70 @@ fn packets() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?)
 }
 
+/// Another container in a sandbox that is there. Its gofer outlives this value; the container ends when the channel is closed.
+#[derive(Debug)]
+pub struct Joined {
+    /// The gofer's process id.
+    pub gofer: i32,
+    /// The container's own channel, on which its end will be told.
+    pub channel: Channel,
+}
+
+/// Creates a container in the sandbox whose control socket is in this directory; its first process waits for
+/// [`Request::Start`]. To be called by a process of one thread.
+///
+/// # Errors
+/// [`LaunchError`]; then no process is left.
+pub fn join(sandbox: &Path, args: LaunchArgs) -> Result<Joined, LaunchError> {
+    let program = program::of_this_process().map_err(host("open this program"))?;
+    let channel = control::connect_in(sandbox).map_err(host("connect to the sandbox"))?;
+    let (gofer_socket, gofer_end) = packets().map_err(host("socketpair"))?;
+    let mut guard = Guard::default();
+    let gofer = gofer::start(&program, gofer_end, &args)?;
+    guard.0.push(gofer.pid);
+    adjust_oom_score(gofer.pid, &args)?;
+    let request = Request::Create(Box::new(args.boot.clone()));
+    let told = channel.send(&request, &descriptors(&args, gofer_socket.as_fd()));
+    drop(gofer_socket);
+    // A gofer that failed explains a sentry that failed.
+    gofer.ready()?;
+    told?;
+    match channel.receive::<Response>()?.0 {
+        Response::Done => {}
+        Response::Error(message) => return Err(LaunchError::Sentry(message)),
+        other => return Err(LaunchError::Sentry(format!("answers {other:?}"))),
+    }
+    guard.0.clear();
+    Ok(Joined { gofer: gofer.pid, channel })
+}
+
 fn tell(channel: &Channel, args: &LaunchArgs, gofer: BorrowedFd<'_>) -> Result<(), ChannelError> {
+    channel.send(&Request::Boot(Box::new(args.boot.clone())), &descriptors(args, gofer))
+}
+
+/// The descriptors that go with a container's description.
+fn descriptors<'a>(args: &'a LaunchArgs, gofer: BorrowedFd<'a>) -> Vec<BorrowedFd<'a>> {
     let mut fds = vec![args.listener.as_fd(), args.exit_record.as_fd(), gofer];
     fds.extend(args.streams.iter().map(AsFd::as_fd));
-    channel.send(&Request::Boot(Box::new(args.boot.clone())), &fds)
+    fds
+}
+
+/// What killed one of the sandbox's processes, in words.
+#[must_use]
+pub fn killed_by(signal: Signal) -> String {
+    match signal {
+        Signal::SIGSYS => {
+            "killed by SIGSYS: it made a host call that its filter does not allow; the host's audit log names it".to_owned()
+        }
+        other => format!("killed by {other}"),
+    }
 }
 
 /// How a child that is ending ended.
 fn ending(pid: i32) -> String {
     match waitpid(Pid::from_raw(pid), None) {
         Ok(WaitStatus::Exited(_, code)) => format!("exit status {code}"),
-        Ok(WaitStatus::Signaled(_, signal, _)) => format!("killed by {signal}"),
+        Ok(WaitStatus::Signaled(_, signal, _)) => killed_by(signal),
         Ok(other) => format!("{other:?}"),
         Err(error) => error.to_string(),
     }

@@ -52,8 +52,9 @@ impl Rule {
     }
 }
 
-/// Makes the program; a call that no rule allows ends the process, or is reported by the host's audit if `debug`.
-fn compile(rules: &[Rule], debug: bool) -> Result<BpfProgram, FilterError> {
+/// Makes the program. A call that no rule allows ends the process, whatever flags it was started with: the host's audit log
+/// names the call.
+fn compile(rules: &[Rule]) -> Result<BpfProgram, FilterError> {
     let mut map: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
     let mut free: Vec<i64> = Vec::new();
     for rule in rules {
@@ -76,14 +77,14 @@ fn compile(rules: &[Rule], debug: bool) -> Result<BpfProgram, FilterError> {
     for nr in free {
         map.insert(nr, Vec::new());
     }
-    let refuse = if debug { SeccompAction::Log } else { SeccompAction::KillProcess };
-    let filter = SeccompFilter::new(map, refuse, SeccompAction::Allow, TargetArch::x86_64)?;
+    let filter =
+        SeccompFilter::new(map, SeccompAction::KillProcess, SeccompAction::Allow, TargetArch::x86_64)?;
     Ok(filter.try_into()?)
 }
 
 /// Puts the rules in force for this process, which must have one thread and `no_new_privs`.
-pub(crate) fn install(rules: &[Rule], debug: bool) -> Result<(), FilterError> {
-    Ok(seccompiler::apply_filter(&compile(rules, debug)?)?)
+pub(crate) fn install(rules: &[Rule]) -> Result<(), FilterError> {
+    Ok(seccompiler::apply_filter(&compile(rules)?)?)
 }
 
 #[cfg(test)]
@@ -98,11 +99,11 @@ mod tests {
         for host_calls in [platform::ptrace::HOST_CALLS, platform::systrap::HOST_CALLS] {
             let mut rules = sentry::rules();
             rules.extend(host_calls.iter().map(|(nr, why)| Rule::any(*nr, why)));
-            assert!(compile(&rules, false).is_ok());
+            assert!(compile(&rules).is_ok());
             let calls: std::collections::BTreeSet<i64> = rules.iter().map(|rule| rule.nr).collect();
             assert!(calls.len() <= MOST, "{} calls", calls.len());
         }
-        assert!(compile(&gofer::rules(), false).is_ok());
+        assert!(compile(&gofer::rules()).is_ok());
     }
 
     #[test]

@@ -82,5 +82,21 @@ const SOCKETS: &[Rule] = &[
     Rule::any(libc::SYS_recvfrom, "streams that are sockets"),
     Rule::any(libc::SYS_sendto, "streams that are sockets"),
     Rule::any(libc::SYS_getsockopt, "who connects"),
+    Rule::with(
+        libc::SYS_setsockopt,
+        "the deadline for the gofer of another container",
+        &[
+            (1, Is::Equal(libc::SOL_SOCKET.cast_unsigned())),
+            (2, Is::Equal(libc::SO_RCVTIMEO.cast_unsigned())),
+        ],
+    ),
+    Rule::with(
+        libc::SYS_setsockopt,
+        "likewise",
+        &[
+            (1, Is::Equal(libc::SOL_SOCKET.cast_unsigned())),
+            (2, Is::Equal(libc::SO_SNDTIMEO.cast_unsigned())),
+        ],
+    ),
     Rule::any(libc::SYS_shutdown, "wakes a thread that waits for the other side"),
 ];

@@ -7,7 +7,7 @@ use abi::ipc::{
     SEM_INFO, SEM_STAT, SEM_STAT_ANY, SEM_UNDO, SETALL, SETVAL, Sembuf, SemidDs, Seminfo,
 };
 use abi::time::Timespec;
-use kernel::Kernel;
+use kernel::{Kernel, ProcessId};
 use sync::{LockClass, Mutex, PollEvents, WaitQueue};
 
 use super::{Object, READ, Registry, WRITE, check, check_owner, seconds, set_perm};
@@ -33,9 +33,9 @@ struct State {
     perm: IpcPerm,
     sems: Vec<Semaphore>,
     /// What the end of a process adds, by process and semaphore.
-    undo: BTreeMap<(i32, u16), i32>,
-    /// Who waits: a number of the wait, the semaphore, and whether for zero.
-    waiting: Vec<(i32, u16, bool)>,
+    undo: BTreeMap<(ProcessId, u16), i32>,
+    /// Which threads wait: for which semaphore, and whether for zero.
+    waiting: Vec<((ProcessId, i32), u16, bool)>,
     otime: i64,
     ctime: i64,
     removed: bool,
@@ -67,7 +67,7 @@ enum Blocked {
 
 impl State {
     /// Does all operations or none.
-    fn apply(&mut self, ops: &[Sembuf], pid: i32) -> Result<(), Blocked> {
+    fn apply(&mut self, ops: &[Sembuf], process: ProcessId) -> Result<(), Blocked> {
         let mut values: Vec<i32> = self.sems.iter().map(|s| s.value).collect();
         let mut undo = self.undo.clone();
         for op in ops {
@@ -89,7 +89,7 @@ impl State {
             }
             *value = new;
             if op.flags & SEM_UNDO != 0 {
-                let back = undo.entry((pid, op.num)).or_insert(0);
+                let back = undo.entry((process, op.num)).or_insert(0);
                 *back -= delta;
                 if !(-SEMVMX - 1..=SEMVMX).contains(back) {
                     return Err(Blocked::Failed(Errno::ERANGE));
@@ -98,7 +98,7 @@ impl State {
         }
         for op in ops {
             if let Some(sem) = self.sems.get_mut(usize::from(op.num)) {
-                sem.pid = pid;
+                sem.pid = process.tgid;
             }
         }
         for (sem, value) in self.sems.iter_mut().zip(values) {
@@ -109,14 +109,17 @@ impl State {
     }
 
     /// The end of a process gives back what it took with `SEM_UNDO`; tells whether anything changed.
-    fn end_of(&mut self, pid: i32) -> bool {
-        let own: Vec<(u16, i32)> =
-            self.undo.range((pid, 0)..=(pid, u16::MAX)).map(|((_, num), delta)| (*num, *delta)).collect();
+    fn end_of(&mut self, process: ProcessId) -> bool {
+        let own: Vec<(u16, i32)> = self
+            .undo
+            .range((process, 0)..=(process, u16::MAX))
+            .map(|((_, num), delta)| (*num, *delta))
+            .collect();
         for (num, delta) in &own {
-            self.undo.remove(&(pid, *num));
+            self.undo.remove(&(process, *num));
             if let Some(sem) = self.sems.get_mut(usize::from(*num)) {
                 sem.value = (sem.value + delta).clamp(0, SEMVMX);
-                sem.pid = pid;
+                sem.pid = process.tgid;
             }
         }
         !own.is_empty()
@@ -128,7 +131,7 @@ pub(crate) fn register(kernel: &Kernel) {
     kernel.on_exit(Box::new(|group| {
         let sets: Vec<_> = SETS.objects.lock().by_id.values().cloned().collect();
         for set in sets {
-            if set.state.lock().end_of(group.tgid()) {
+            if set.state.lock().end_of(group.process_id()) {
                 set.changed.notify(PollEvents::IN);
             }
         }
@@ -206,14 +209,15 @@ pub fn semtimedop(
         }
         check(&cx.credentials(), &state.perm, wanted)?;
     }
-    let (tid, pid, now) = (cx.tid(), cx.tgid(), seconds(cx));
+    let (process, now) = (cx.group().process_id(), seconds(cx));
+    let thread = (process, cx.tid());
     let result = cx.wait_on(&set.changed, PollEvents::IN, wait, |_| {
         let mut state = set.state.lock();
-        state.waiting.retain(|(waiter, ..)| *waiter != tid);
+        state.waiting.retain(|(waiter, ..)| *waiter != thread);
         if state.removed {
             return Err(Errno::EIDRM);
         }
-        match state.apply(&ops, pid) {
+        match state.apply(&ops, process) {
             Ok(()) => {
                 state.otime = now;
                 Ok(true)
@@ -221,12 +225,12 @@ pub fn semtimedop(
             Err(Blocked::Failed(errno)) => Err(errno),
             Err(Blocked::On(_, _, true)) => Ok(false),
             Err(Blocked::On(num, zero, false)) => {
-                state.waiting.push((tid, num, zero));
+                state.waiting.push((thread, num, zero));
                 Err(Errno::EAGAIN)
             }
         }
     });
-    set.state.lock().waiting.retain(|(waiter, ..)| *waiter != tid);
+    set.state.lock().waiting.retain(|(waiter, ..)| *waiter != thread);
     match result {
         Ok(true) => {
             if wanted == WRITE {
@@ -347,7 +351,7 @@ fn one(cx: &Cx<'_>, set: &Set, num: i32, command: i32, arg: u64) -> Result<usize
     let result = {
         let mut state = set.state.lock();
         let waiting = |zero| {
-            let on = |w: &&(i32, u16, bool)| i32::from(w.1) == num && w.2 == zero;
+            let on = |w: &&((ProcessId, i32), u16, bool)| i32::from(w.1) == num && w.2 == zero;
             i32::try_from(state.waiting.iter().filter(on).count()).unwrap_or(i32::MAX)
         };
         let (for_more, for_zero) = (waiting(false), waiting(true));
@@ -412,23 +416,29 @@ mod tests {
         state.sems.iter().map(|s| s.value).collect()
     }
 
+    fn process(tgid: i32) -> ProcessId {
+        ProcessId { namespace: 0, tgid }
+    }
+
     #[test]
     fn operations_are_all_or_none() {
         let mut set = state(&[1, 0]);
         let op = |num, op, flags| Sembuf { num, op, flags };
-        assert_eq!(set.apply(&[op(0, -1, 0), op(1, -1, 0)], 7), Err(Blocked::On(1, false, false)));
+        assert_eq!(set.apply(&[op(0, -1, 0), op(1, -1, 0)], process(7)), Err(Blocked::On(1, false, false)));
         assert_eq!(values(&set), [1, 0]);
-        assert_eq!(set.apply(&[op(0, 0, IPC_NOWAIT)], 7), Err(Blocked::On(0, true, true)));
-        assert_eq!(set.apply(&[op(0, i16::MAX, 0)], 7), Err(Blocked::Failed(Errno::ERANGE)));
-        assert_eq!(set.apply(&[op(0, -1, SEM_UNDO), op(1, 3, 0), op(0, 0, 0)], 7), Ok(()));
+        assert_eq!(set.apply(&[op(0, 0, IPC_NOWAIT)], process(7)), Err(Blocked::On(0, true, true)));
+        assert_eq!(set.apply(&[op(0, i16::MAX, 0)], process(7)), Err(Blocked::Failed(Errno::ERANGE)));
+        assert_eq!(set.apply(&[op(0, -1, SEM_UNDO), op(1, 3, 0), op(0, 0, 0)], process(7)), Ok(()));
         assert_eq!(values(&set), [0, 3]);
     }
 
     #[test]
     fn the_end_of_a_process_gives_back() {
         let mut set = state(&[2]);
-        set.apply(&[Sembuf { num: 0, op: -2, flags: SEM_UNDO }], 7).expect("possible");
-        assert!(!set.end_of(8) && set.end_of(7) && !set.end_of(7));
+        set.apply(&[Sembuf { num: 0, op: -2, flags: SEM_UNDO }], process(7)).expect("possible");
+        let elsewhere = ProcessId { namespace: 1, tgid: 7 };
+        assert!(!set.end_of(process(8)) && !set.end_of(elsewhere));
+        assert!(set.end_of(process(7)) && !set.end_of(process(7)));
         assert_eq!(values(&set), [2]);
     }
 }

@@ -6,6 +6,7 @@ use kernel::Cap;
 use super::{Vfs, notify_path};
 use crate::inode::{SetAttr, SetTime, access};
 use crate::notify::event;
+use crate::write_count::WriteHold;
 use crate::{FileDescription, Path, file_size, permission};
 
 /// The times of utimensat(2): `None` leaves one as it is.
@@ -110,7 +111,7 @@ impl Vfs<'_> {
     /// truncate(2) of what was resolved.
     ///
     /// # Errors
-    /// `EISDIR`, `EINVAL`, `EACCES`, `EROFS`, `EFBIG`.
+    /// `EISDIR`, `EINVAL`, `EACCES`, `EROFS`, `EFBIG`, `ETXTBSY` for a running program.
     pub fn truncate(&self, path: &Path, size: i64) -> Result<(), Errno> {
         let size = u64::try_from(size).or(Err(Errno::EINVAL))?;
         let inode = path.inode()?;
@@ -121,6 +122,7 @@ impl Vfs<'_> {
         }
         self.writable_mount(path)?;
         inode.access(&self.cx, access::WRITE)?;
+        let _hold = WriteHold::writer(inode)?;
         self.resize(path, size)
     }
 

@@ -15,6 +15,7 @@ use crate::anon::Pipe;
 use crate::inode::{SetAttr, access};
 use crate::notify::event;
 use crate::walk::{At, Last, LookupFlags, Walk, directory};
+use crate::write_count::WriteHold;
 use crate::{FileDescription, FileOps, InodeOps, OpCx, Path, open_char_device, permission};
 
 /// The flags that openat2(2) knows; open(2) and openat(2) pass over others.
@@ -113,6 +114,12 @@ impl OpenHow {
         self.flags & flag != 0
     }
 
+    /// Counts a writer of a regular file if this opens one; `ETXTBSY` for a running program.
+    fn writer(&self, inode: &Arc<dyn InodeOps>) -> Result<Option<Arc<WriteHold>>, Errno> {
+        let writes = self.access() & access::WRITE != 0 && inode.file_type() == S_IFREG;
+        if writes { WriteHold::writer(inode) } else { Ok(None) }
+    }
+
     /// The permissions asked for, a mask of [`access`].
     fn access(&self) -> u32 {
         let mode = match self.flags & O_ACCMODE {
@@ -165,8 +172,8 @@ impl Vfs<'_> {
     /// Opens a program for execve(2).
     ///
     /// # Errors
-    /// `EACCES` for what is no regular file or may not be executed, `ELOOP` for a symbolic link that is not followed, and
-    /// those of open(2).
+    /// `EACCES` for what is no regular file or may not be executed, `ELOOP` for a symbolic link that is not followed,
+    /// `ETXTBSY` for a file that is open for writing, and those of open(2).
     pub fn open_exec(&self, at: &At, path: &[u8], flags: LookupFlags) -> Result<Arc<FileDescription>, Errno> {
         let found = self.resolve(at, path, flags)?;
         let inode = found.inode()?;
@@ -178,8 +185,9 @@ impl Vfs<'_> {
         }
         inode.access(&self.cx, access::EXEC)?;
         let ops = Arc::clone(inode).open(&self.cx, O_RDONLY)?;
+        let hold = WriteHold::program(inode)?;
         notify_path(&found, event::IN_OPEN);
-        Ok(FileDescription::new(&self.cx, ops, found, O_RDONLY | O_LARGEFILE))
+        Ok(FileDescription::new_holding(&self.cx, ops, found, O_RDONLY | O_LARGEFILE, hold))
     }
 
     /// Opens what exists.
@@ -192,12 +200,13 @@ impl Vfs<'_> {
         if !created {
             self.may_open(&found, &inode, how)?;
         }
+        let hold = how.writer(&inode)?;
         let ops = open_inode(&self.cx, &found, &inode, how.flags)?;
         if how.has(O_TRUNC) && !created && inode.file_type() == S_IFREG && !inode.truncates_on_open() {
             self.truncate_opened(&inode)?;
         }
         notify_path(&found, event::IN_OPEN);
-        Ok(FileDescription::new(&self.cx, ops, found, how.flags | O_LARGEFILE))
+        Ok(FileDescription::new_holding(&self.cx, ops, found, how.flags | O_LARGEFILE, hold))
     }
 
     fn truncate_opened(&self, inode: &Arc<dyn InodeOps>) -> Result<(), Errno> {
@@ -237,6 +246,7 @@ impl Vfs<'_> {
         let inode = directory(&dir)?;
         inode.access(&self.cx, access::WRITE | access::EXEC)?;
         let file = inode.tmpfile(&self.cx, how.mode & !self.fs.umask() | S_IFREG)?;
+        let hold = how.writer(&file)?;
         let ops = Arc::clone(&file).open(&self.cx, how.flags)?;
         let name = file.metadata().map_or(0, |meta| meta.ino);
         let dentry = dir.dentry.unhashed(format!("#{name}").as_bytes(), Some(file));
@@ -245,7 +255,7 @@ impl Vfs<'_> {
             dentry.set_nameless();
         }
         let path = Path { mount: dir.mount, dentry };
-        Ok(FileDescription::new(&self.cx, ops, path, how.flags & !TMPFILE_BIT | O_LARGEFILE))
+        Ok(FileDescription::new_holding(&self.cx, ops, path, how.flags & !TMPFILE_BIT | O_LARGEFILE, hold))
     }
 
     fn open_create(&self, at: &At, path: &[u8], how: &OpenHow) -> Result<Arc<FileDescription>, Errno> {
@@ -335,11 +345,12 @@ impl Vfs<'_> {
         inode.access(&self.cx, access::WRITE | access::EXEC)?;
         let mode = how.mode & !self.fs.umask() | S_IFREG;
         let (file, ops) = inode.create_open(&self.cx, name, mode, how.flags)?;
+        let hold = how.writer(&file)?;
         let dentry = dir.dentry.replace(&dir.mount.sb().cache, name, file, generation);
         notify_name(dir, event::IN_CREATE, 0, name);
         let path = Path { mount: Arc::clone(&dir.mount), dentry };
         notify_path(&path, event::IN_OPEN);
-        Ok(FileDescription::new(&self.cx, ops, path, how.flags | O_LARGEFILE))
+        Ok(FileDescription::new_holding(&self.cx, ops, path, how.flags | O_LARGEFILE, hold))
     }
 }
 

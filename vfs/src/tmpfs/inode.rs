@@ -15,7 +15,7 @@ use super::dir::Entries;
 use super::{Options, Shared};
 use crate::inode::{SetAttr, SetTime};
 use crate::permission::{self, new_inode_owner};
-use crate::{FileOps, InodeOps, Metadata, OpCx};
+use crate::{FileOps, InodeOps, Metadata, OpCx, WriteCount};
 
 /// The most bytes of extended attributes of one inode, names and values.
 const XATTR_SPACE: usize = 128 << 10;
@@ -70,6 +70,7 @@ pub struct TmpfsInode {
     gid: AtomicU32,
     pub(super) attributes: Mutex<Attributes>,
     pub(super) kind: Kind,
+    writers: WriteCount,
 }
 
 impl TmpfsInode {
@@ -100,6 +101,7 @@ impl TmpfsInode {
             gid: AtomicU32::new(gid),
             attributes: Mutex::new(LockClass::Inode, attributes),
             kind,
+            writers: WriteCount::default(),
         }))
     }
 
@@ -330,6 +332,10 @@ impl<'a> Rename<'a> {
 }
 
 impl InodeOps for TmpfsInode {
+    fn write_count(&self) -> Option<&WriteCount> {
+        Some(&self.writers)
+    }
+
     fn metadata(&self) -> Result<Metadata, Errno> {
         let (size, blocks) = match &self.kind {
             Kind::Directory(entries) => ((entries.lock().len() as u64 + 2) * ENTRY_SIZE, 0),

@@ -1,6 +1,6 @@
 //! The file system of pseudo-terminals, Linux `fs/devpts/inode.c`, and the character devices of terminals.
 //!
-//! There is one instance a sandbox; mounting it again shows the same terminals.
+//! There is one instance a container; mounting it again shows the same terminals.
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
@@ -45,7 +45,7 @@ struct Options {
     ptmx_mode: u32,
 }
 
-/// All pseudo-terminals of a sandbox.
+/// All pseudo-terminals of a container.
 #[derive(Debug)]
 pub struct Devpts {
     kernel: Weak<Kernel>,
@@ -55,28 +55,37 @@ pub struct Devpts {
     this: Weak<Self>,
 }
 
-/// Makes the terminals of a kernel, registers the file system type `devpts` and the devices `tty`, `ptmx` and `pts/*`.
-pub fn register(kernel: &Arc<Kernel>) -> Arc<Devpts> {
-    let devpts = Arc::new_cyclic(|this| Devpts {
-        kernel: Arc::downgrade(kernel),
-        device: anonymous_device(),
-        terminals: Mutex::new(LockClass::Leaf, BTreeMap::new()),
-        options: Mutex::new(LockClass::Leaf, Options { mode: 0o600, gid: None, ptmx_mode: 0 }),
-        this: Weak::clone(this),
-    });
-    register_filesystem(Arc::new(Type(Arc::clone(&devpts))));
-    let devices = Arc::new(Devices(Arc::clone(&devpts)));
-    register_char_device(5, 0, 0, Arc::clone(&devices) as Arc<dyn CharDevice>);
-    register_char_device(5, 2, 2, Arc::clone(&devices) as Arc<dyn CharDevice>);
+/// Registers the file system type `devpts` and the devices `tty`, `ptmx` and `pts/*`. Each shows the terminals of the kernel
+/// of whoever asks ([`Devpts::of`]).
+pub fn register() {
+    register_filesystem(Arc::new(Type));
+    register_char_device(5, 0, 0, Arc::new(Devices));
+    register_char_device(5, 2, 2, Arc::new(Devices));
     for major in 0..8 {
         let minors = (0, 255);
-        let device = Slaves { devpts: Arc::clone(&devpts), first: major * 256 };
+        let device = Slaves { first: major * 256 };
         register_char_device(PTS_MAJOR + major, minors.0, minors.1, Arc::new(device));
     }
-    devpts
 }
 
 impl Devpts {
+    /// Makes the place for the terminals of a kernel, to be attached to it once.
+    #[must_use]
+    pub fn new(kernel: &Arc<Kernel>) -> Arc<Self> {
+        Arc::new_cyclic(|this| Self {
+            kernel: Arc::downgrade(kernel),
+            device: anonymous_device(),
+            terminals: Mutex::new(LockClass::Leaf, BTreeMap::new()),
+            options: Mutex::new(LockClass::Leaf, Options { mode: 0o600, gid: None, ptmx_mode: 0 }),
+            this: Weak::clone(this),
+        })
+    }
+
+    /// The terminals of the kernel that is meant.
+    fn of(cx: &OpCx<'_>) -> Result<Arc<Self>, Errno> {
+        cx.kernel()?.attached::<Self>().ok_or(Errno::EIO)
+    }
+
     /// Makes a terminal; it is in the directory until its master is closed.
     ///
     /// # Errors
@@ -175,15 +184,16 @@ impl FileSystem for Devpts {
 }
 
 #[derive(Debug)]
-struct Type(Arc<Devpts>);
+struct Type;
 
 impl FileSystemType for Type {
     fn name(&self) -> &'static str {
         "devpts"
     }
-    fn mount(&self, _: &OpCx<'_>, _: &[u8], data: &[u8]) -> Result<Arc<dyn FileSystem>, Errno> {
-        self.0.set_options(data)?;
-        Ok(Arc::clone(&self.0) as Arc<dyn FileSystem>)
+    fn mount(&self, cx: &OpCx<'_>, _: &[u8], data: &[u8]) -> Result<Arc<dyn FileSystem>, Errno> {
+        let devpts = Devpts::of(cx)?;
+        devpts.set_options(data)?;
+        Ok(devpts)
     }
 }
 
@@ -323,29 +333,28 @@ impl FileOps for Directory {
 
 /// `/dev/tty` and `/dev/ptmx`.
 #[derive(Debug)]
-struct Devices(Arc<Devpts>);
+struct Devices;
 
 impl CharDevice for Devices {
     fn open(&self, cx: &OpCx<'_>, minor: u32, flags: u32) -> Result<Arc<dyn FileOps>, Errno> {
         if minor == 2 {
-            return Ok(self.0.open_master(cx)?);
+            return Ok(Devpts::of(cx)?.open_master(cx)?);
         }
         let session = cx.task.and_then(|t| t.group().session()).ok_or(Errno::ENXIO)?;
         let tty = session.tty().ok_or(Errno::ENXIO)?;
         let index = abi::stat::minor(tty.device());
-        Ok(Slave::open(&self.0.tty(index)?, cx, flags | O_NOCTTY)?)
+        Ok(Slave::open(&Devpts::of(cx)?.tty(index)?, cx, flags | O_NOCTTY)?)
     }
 }
 
 /// `/dev/pts/*` by device number.
 #[derive(Debug)]
 struct Slaves {
-    devpts: Arc<Devpts>,
     first: u32,
 }
 
 impl CharDevice for Slaves {
     fn open(&self, cx: &OpCx<'_>, minor: u32, flags: u32) -> Result<Arc<dyn FileOps>, Errno> {
-        Ok(Slave::open(&self.devpts.tty(self.first + minor)?, cx, flags)?)
+        Ok(Slave::open(&Devpts::of(cx)?.tty(self.first + minor)?, cx, flags)?)
     }
 }
