@@ -191,8 +191,9 @@ fn join(first: &Container, args: LaunchArgs) -> Result<Launched> {
         Some(terminal) if args.own_terminal => Some(terminal.try_clone()?),
         _ => None,
     };
+    let doors = args.doors.iter().map(OwnedFd::try_clone).collect::<std::io::Result<Vec<_>>>()?;
     let joined = sandbox::launch::join(&first.folder.path, args)?;
-    let sentry = pod::stand_in(&joined.channel, terminal.as_ref())?;
+    let sentry = pod::stand_in(&joined.channel, terminal.as_ref(), &doors)?;
     Ok(Launched { sentry, gofer: joined.gofer, channel: joined.channel })
 }
 
