@@ -14,6 +14,7 @@ mod demo;
 mod docker;
 mod image;
 mod oci;
+mod podman;
 mod pods;
 mod posture;
 mod proc;
@@ -41,7 +42,7 @@ const USAGE: &str = "usage: cargo xtask VERB
   userland [--runtime PATH] [FILTER]..    a Debian userland, compared with the same scripts run natively
   oci [--runtime runsc|runc|PATH] [FILTER]..  the suite over the OCI specification
   storm [--quick]                         many containers, processes killed at random: nothing is left
-  docker | containerd | pods | world | posture | bad-input    the harness of that name [--runtime PATH]
+  docker | containerd | podman | pods | world | posture | bad-input    the harness of that name [--runtime PATH]
   bench [--quick] [--runtime PATH]        a table, and target/bench/quick.json";
 
 /// The options that every harness shares.
@@ -115,8 +116,8 @@ fn dispatch() -> Result<bool> {
             true
         }),
         "tidy" => stages::run_one("tidy", &options),
-        "conformance" | "userland" | "world" | "docker" | "containerd" | "pods" | "posture" | "bad-input"
-        | "oci" | "storm" => stages::run_one(verb, &options),
+        "conformance" | "userland" | "world" | "docker" | "containerd" | "podman" | "pods" | "posture"
+        | "bad-input" | "oci" | "storm" => stages::run_one(verb, &options),
         "bench" => bench::run(&options),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");

@@ -2,7 +2,7 @@
 
 use crate::report::Report;
 use crate::{
-    Options, apt, bad_input, build, conformance, containerd, docker, oci, pods, posture, run, storm,
+    Options, apt, bad_input, build, conformance, containerd, docker, oci, podman, pods, posture, run, storm,
     userland, world,
 };
 use anyhow::{Context, Result, bail};
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 type Stage = (&'static str, fn(&Options) -> Result<Report>);
 
 /// In the order in which they run: what fails fast comes first.
-const STAGES: [Stage; 15] = [
+const STAGES: [Stage; 16] = [
     ("tidy", |_| cargo_tests(&["test", "--package", "xtask"])),
     ("fmt", |_| cargo(&["fmt", "--all", "--check"])),
     ("clippy", |_| cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"])),
@@ -22,12 +22,13 @@ const STAGES: [Stage; 15] = [
     ("world", world::run),
     ("posture", posture::run),
     ("bad-input", bad_input::run),
+    ("pods", pods::run),
     ("oci", oci::run),
     ("storm", storm::run),
-    ("pods", pods::run),
     ("userland", userland::run),
     ("docker", docker::run),
     ("containerd", containerd::run),
+    ("podman", podman::run),
 ];
 
 /// What all stages together may take, with some room below the quarter of an hour that CI gives.
