@@ -26,6 +26,16 @@ pub(crate) fn errno(error: nix::Error) -> Errno {
     Errno::from_raw(error as i32).unwrap_or(Errno::EIO)
 }
 
+/// CLOCK_MONOTONIC in nanoseconds.
+#[cfg(feature = "vfs")]
+pub(crate) fn monotonic_ns() -> u64 {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC);
+    // The clock is always there, and starts at 0.
+    let parts = now.map_or((0, 0), |now| (now.tv_sec(), now.tv_nsec()));
+    let unsigned = |value: i64| u64::try_from(value).unwrap_or(0);
+    unsigned(parts.0).saturating_mul(1_000_000_000).saturating_add(unsigned(parts.1))
+}
+
 /// Repeats a host call that a signal interrupted.
 pub(crate) fn retry<T>(mut call: impl FnMut() -> nix::Result<T>) -> Result<T, Errno> {
     loop {

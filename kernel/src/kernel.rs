@@ -2,7 +2,7 @@
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use abi::Errno;
@@ -11,6 +11,8 @@ use platform::Platform;
 use sync::{Clock, LockClass, Mutex, WaitQueue};
 
 use crate::loader::HostAuxv;
+use crate::quota::Quota;
+use crate::seccomp::Seccomp;
 use crate::task::Task;
 use crate::timer::TimerQueue;
 use crate::tree::Tree;
@@ -85,6 +87,8 @@ pub struct InitArgs<'a> {
     pub limits: Limits,
     /// Its descriptors.
     pub fds: Arc<FdTable>,
+    /// What decides over its system calls.
+    pub seccomp: Seccomp,
     /// The resources of upper crates.
     pub slots: Vec<(SlotId, Arc<dyn TaskResource>)>,
     /// Opens interpreters.
@@ -157,6 +161,8 @@ pub struct Kernel {
     /// Is notified (`IN`) when a process is removed.
     pub(crate) group_events: WaitQueue,
     unsupported: Mutex<BTreeMap<&'static str, u64>>,
+    quota: Quota,
+    pub(crate) paused: AtomicBool,
     pub(crate) tree: Mutex<Tree<Arc<Task>, Arc<ThreadGroup>>>,
 }
 
@@ -190,6 +196,8 @@ impl Kernel {
             attached: Mutex::new(LockClass::Leaf, Vec::new()),
             group_events: WaitQueue::new(),
             unsupported: Mutex::new(LockClass::Leaf, BTreeMap::new()),
+            quota: Quota::default(),
+            paused: AtomicBool::new(false),
             tree: Mutex::new(LockClass::TaskTree, Tree::default()),
         })
     }
@@ -199,7 +207,11 @@ impl Kernel {
     #[must_use]
     pub fn new_pid_namespace(&self) -> Arc<Self> {
         let hooks = self.exit_hooks.lock().clone();
+        let quota = Quota::default();
+        quota.set_memory(self.quota.memory());
         Arc::new(Self {
+            quota,
+            paused: AtomicBool::new(false),
             memory_file: Arc::clone(&self.memory_file),
             platform: Arc::clone(&self.platform),
             clock: Arc::clone(&self.clock),
@@ -278,6 +290,11 @@ impl Kernel {
     pub const fn cpus(&self) -> u32 {
         self.cpus
     }
+    /// What the container may take.
+    #[must_use]
+    pub const fn quota(&self) -> &Quota {
+        &self.quota
+    }
     /// All futexes.
     #[must_use]
     pub fn futexes(&self) -> &Futexes {
@@ -345,6 +362,12 @@ impl Kernel {
     #[must_use]
     pub fn tasks(&self) -> Vec<Arc<Task>> {
         self.tree.lock().tasks()
+    }
+    /// How many bytes of memory programs are told there are, and how many of them are in use.
+    #[must_use]
+    pub fn memory(&self) -> (u64, u64) {
+        let total = self.memory_file.total().min(self.quota.memory());
+        (total, self.memory_file.usage_bytes().min(total))
     }
     /// How many threads there are.
     #[must_use]

@@ -11,6 +11,9 @@ mod group;
 mod kernel;
 mod limits;
 pub mod loader;
+mod pause;
+mod quota;
+pub mod seccomp;
 pub mod signal;
 mod slot;
 mod spawn;
@@ -30,6 +33,7 @@ pub use kernel::{
 };
 pub use limits::*;
 pub use loader::{ExecImage, ExecStrings, HostAuxv, OpenInterpreter};
+pub use quota::Quota;
 pub use slot::{Slot, SlotId, TaskResource};
 pub use task::{
     BlockResult, CloneArgs, CpuTimes, CurrentTask, RestartBlock, Scheduling, Task, TaskWaiter, Usage,

@@ -82,6 +82,7 @@ impl Kernel {
             clear_child_tid: 0,
             parent_death_signal: 0,
             scheduling: scheduling(self.cpus()),
+            seccomp: args.seccomp,
             interrupt: None,
         };
         let task = Task::new(tid, &group, TaskSignals::new(SigSet::EMPTY), state);

@@ -11,6 +11,9 @@ use sandbox::spec::ConsoleSize;
 
 use crate::launch::Streams;
 
+/// How many descriptors a program can be given beside its streams.
+const MAX_PRESERVED: u32 = 64;
+
 /// This process's own terminal, for a program that wants one.
 ///
 /// # Errors
@@ -26,9 +29,26 @@ pub(crate) fn own(wanted: bool) -> Result<Option<OwnedFd>> {
 /// When one cannot be duplicated.
 pub(crate) fn streams(tty: Option<&OwnedFd>) -> Result<Streams> {
     match tty {
-        Some(tty) => Ok(Streams { fds: vec![tty.try_clone()?], own_terminal: false }),
+        Some(tty) => Ok(Streams { fds: vec![tty.try_clone()?], own_terminal: false, preserved: 0 }),
         None => Streams::inherit(),
     }
+}
+
+/// Descriptors from 3 up that the caller wants the program to have, and those of `LISTEN_FDS` (sd_listen_fds(3)) first.
+///
+/// # Errors
+/// When one is not open.
+pub(crate) fn preserved(count: u32) -> Result<Vec<OwnedFd>> {
+    let listening: u32 = std::env::var("LISTEN_FDS").ok().and_then(|text| text.parse().ok()).unwrap_or(0);
+    let count = count.checked_add(listening).filter(|count| *count <= MAX_PRESERVED);
+    let count =
+        count.with_context(|| format!("more than {MAX_PRESERVED} descriptors are to be preserved"))?;
+    (3..3 + count)
+        .map(|number| {
+            let number = i32::try_from(number)?;
+            sandbox::duplicate(number).with_context(|| format!("descriptor {number} is to be preserved"))
+        })
+        .collect()
 }
 
 /// Makes a terminal, whose other end goes to who listens on a socket.
@@ -56,5 +76,5 @@ pub(crate) fn for_socket(socket: &Path, size: Option<ConsoleSize>) -> Result<Str
         None,
     )
     .context("send the terminal")?;
-    Ok(Streams { fds: vec![pty.slave], own_terminal: true })
+    Ok(Streams { fds: vec![pty.slave], own_terminal: true, preserved: 0 })
 }

@@ -4,13 +4,14 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use sandbox::boot::{BootArgs, GuestMount};
-use sandbox::control;
+use sandbox::control::{self, Request};
 use sandbox::launch::{HostTree, LaunchArgs, Launched};
 use sandbox::spec::Spec;
 
-use crate::cli::{FileAccess, Global, Network};
+use crate::cgroup::Groups;
+use crate::cli::{FileAccess, Global, LogFormat, Network};
 use crate::container::Container;
 use crate::state::{Folder, State, Status, start_time};
 use crate::{hooks, log, pod};
@@ -22,6 +23,8 @@ pub(crate) struct Streams {
     pub(crate) fds: Vec<OwnedFd>,
     /// Whether the terminal is nobody else's.
     pub(crate) own_terminal: bool,
+    /// How many of the last are no streams, but what the program gets from 3 up.
+    pub(crate) preserved: usize,
 }
 
 impl Streams {
@@ -35,7 +38,18 @@ impl Streams {
             std::io::stdout().as_fd().try_clone_to_owned()?,
             std::io::stderr().as_fd().try_clone_to_owned()?,
         ];
-        Ok(Self { fds, own_terminal: false })
+        Ok(Self { fds, own_terminal: false, preserved: 0 })
+    }
+
+    /// Adds what the program gets from 3 up.
+    ///
+    /// # Errors
+    /// When one is not open.
+    pub(crate) fn with_preserved(mut self, count: u32) -> Result<Self> {
+        let preserved = crate::console::preserved(count)?;
+        self.preserved = preserved.len();
+        self.fds.extend(preserved);
+        Ok(self)
     }
 }
 
@@ -66,57 +80,109 @@ pub(crate) fn create(
             "the container has no network but its own loopback: --network=sandbox is not supported yet",
         );
     }
+    for text in spec.ignored() {
+        log::warn(&text);
+    }
     let first = pod::sandbox_of(&spec.annotations)?.map(|first| pod::open(global, first)).transpose()?;
-    let mut folder = Folder::create(&global.root, id)?;
     let (trees, mounts) = trees(global, bundle, spec)?;
+    let boot = BootArgs { preserved: streams.preserved, ..boot_args(global, id, spec, mounts)? };
+    let mut folder = Folder::create(&global.root, id)?;
+    let mut state = State {
+        id: id.to_owned(),
+        bundle: bundle.to_path_buf(),
+        rootfs: root.path.clone(),
+        sandbox: first.as_ref().map(|first| first.state.id.clone()),
+        created: log::timestamp(SystemTime::now()),
+        owner: nix::unistd::getuid().as_raw(),
+        annotations: spec.annotations.clone(),
+        hooks: spec.hooks.clone().unwrap_or_default(),
+        ..State::default()
+    };
+    state.groups = groups(global, spec, &mut state, &folder)?;
+    let launched =
+        match start_processes(global, spec, (&state, first.as_ref()), &folder, (boot, trees), streams) {
+            Ok(launched) => launched,
+            Err(error) => {
+                // The first error is the one to tell.
+                let _left = state.groups.remove();
+                return Err(error);
+            }
+        };
+    (state.pid, state.pid_start) = (launched.sentry, start_time(launched.sentry).unwrap_or(0));
+    (state.gofer, state.gofer_start) = (launched.gofer, start_time(launched.gofer).unwrap_or(0));
+    folder.keep();
+    let mut container = Container { folder, state };
+    if let Err(error) = complete(&mut container, &launched) {
+        container.destroy()?;
+        crate::cmd::delete::remove(container)?;
+        return Err(error);
+    }
+    Ok(Created { container, launched })
+}
+
+/// Makes the control groups. The state that names them is written first: what is made is found again, whatever happens.
+fn groups(global: &Global, spec: &Spec, state: &mut State, folder: &Folder) -> Result<Groups> {
+    let linux = spec.linux.clone().unwrap_or_default();
+    let resources = linux.resources.unwrap_or_default();
+    let path = match linux.cgroups_path {
+        _ if global.ignore_cgroups => return Ok(Groups::default()),
+        Some(path) if !path.is_empty() => path,
+        _ if resources.limits_anything() => format!("/{}", state.id),
+        _ => return Ok(Groups::default()),
+    };
+    if global.systemd_cgroup {
+        ensure!(Path::new("/run/systemd/system").is_dir(), "--systemd-cgroup: systemd does not run here");
+        bail!(
+            "--systemd-cgroup is not supported yet; control groups can be made by the runtime itself (cgroupfs)"
+        );
+    }
+    state.groups = Groups::planned(&path)?;
+    folder.save(state)?;
+    let groups = std::mem::take(&mut state.groups);
+    groups.create(&resources)?;
+    Ok(groups)
+}
+
+/// Starts gofer and sentry.
+fn start_processes(
+    global: &Global,
+    spec: &Spec,
+    (state, first): (&State, Option<&Container>),
+    folder: &Folder,
+    (boot, trees): (BootArgs, Vec<HostTree>),
+    streams: Streams,
+) -> Result<Launched> {
     let args = LaunchArgs {
-        boot: boot_args(global, id, spec, mounts)?,
+        boot,
         trees,
         listener: control::listen_in(&folder.path).context("make the control socket")?,
         exit_record: File::create(folder.exit_record()).context("make the exit record")?.into(),
         streams: streams.fds,
         own_terminal: streams.own_terminal,
-        report: report(global)?,
+        report: report(global, &state.id)?,
+        doors: state.groups.doors()?,
+        oom_score_adj: spec.process()?.oom_score_adj,
     };
-    let launched = match &first {
-        None => sandbox::launch::launch(args)?,
-        Some(first) => join(first, args)?,
-    };
-    let state = State {
-        id: id.to_owned(),
-        bundle: bundle.to_path_buf(),
-        rootfs: root.path.clone(),
-        sandbox: first.map(|first| first.state.id),
-        pid: launched.sentry,
-        pid_start: start_time(launched.sentry).unwrap_or(0),
-        gofer: launched.gofer,
-        gofer_start: start_time(launched.gofer).unwrap_or(0),
-        created: log::timestamp(SystemTime::now()),
-        started: false,
-        owner: nix::unistd::getuid().as_raw(),
-        annotations: spec.annotations.clone(),
-        hooks: spec.hooks.clone().unwrap_or_default(),
-    };
-    let finish = || {
-        let list = &state.hooks;
-        for (kind, hooks) in [
-            ("prestart", &list.prestart),
-            ("createRuntime", &list.create_runtime),
-            ("createContainer", &list.create_container),
-        ] {
-            hooks::run(kind, hooks, &state, Status::Creating)?;
-        }
-        folder.save(&state)
-    };
-    let finished = finish();
-    folder.keep();
-    let container = Container { folder, state };
-    if let Err(error) = finished {
-        container.destroy()?;
-        container.folder.remove()?;
-        return Err(error);
+    match first {
+        None => Ok(sandbox::launch::launch(args)?),
+        Some(first) => join(first, args),
     }
-    Ok(Created { container, launched })
+}
+
+/// Records the processes, lets them outlive this one, and runs the hooks.
+fn complete(container: &mut Container, launched: &Launched) -> Result<()> {
+    container.folder.save(&container.state)?;
+    launched.channel.send(&Request::Settled, &[])?;
+    let list = &container.state.hooks;
+    for (kind, hooks) in [
+        ("prestart", &list.prestart),
+        ("createRuntime", &list.create_runtime),
+        ("createContainer", &list.create_container),
+    ] {
+        hooks::run(kind, hooks, &container.state, Status::Creating)?;
+    }
+    container.state.complete = true;
+    container.folder.save(&container.state)
 }
 
 /// Makes a container in the sandbox of another.
@@ -125,21 +191,25 @@ fn join(first: &Container, args: LaunchArgs) -> Result<Launched> {
         Some(terminal) if args.own_terminal => Some(terminal.try_clone()?),
         _ => None,
     };
+    let doors = args.doors.iter().map(OwnedFd::try_clone).collect::<std::io::Result<Vec<_>>>()?;
     let joined = sandbox::launch::join(&first.folder.path, args)?;
-    let sentry = pod::stand_in(&joined.channel, terminal.as_ref())?;
+    let sentry = pod::stand_in(&joined.channel, terminal.as_ref(), &doors)?;
     Ok(Launched { sentry, gofer: joined.gofer, channel: joined.channel })
 }
 
 /// Where the processes of the sandbox report what goes wrong with themselves.
-fn report(global: &Global) -> Result<OwnedFd> {
-    match global.debug_log.as_ref().or(global.log.as_ref()) {
-        Some(path) => Ok(log::append(path)?.into()),
+fn report(global: &Global, id: &str) -> Result<OwnedFd> {
+    match log::debug_file(global, id).or_else(|| global.log.clone()) {
+        Some(path) => Ok(log::append(&path)?.into()),
         None => Ok(std::io::stderr().as_fd().try_clone_to_owned()?),
     }
 }
 
 /// Whether changes of the root stay in memory.
 fn overlay(global: &Global) -> Result<bool> {
+    if global.overlay {
+        return Ok(true);
+    }
     let medium = global.overlay2.split_once(':').map_or(global.overlay2.as_str(), |(_, medium)| medium);
     match medium {
         "none" => Ok(false),
@@ -153,6 +223,7 @@ fn overlay(global: &Global) -> Result<bool> {
 
 fn boot_args(global: &Global, id: &str, spec: &Spec, mounts: Vec<GuestMount>) -> Result<BootArgs> {
     let linux = spec.linux.clone().unwrap_or_default();
+    let resources = linux.resources.unwrap_or_default();
     let text = |paths: &[PathBuf]| paths.iter().map(|p| p.display().to_string()).collect();
     let readonly_root = spec.root.as_ref().is_some_and(|root| root.readonly);
     Ok(BootArgs {
@@ -164,13 +235,24 @@ fn boot_args(global: &Global, id: &str, spec: &Spec, mounts: Vec<GuestMount>) ->
         masked_paths: text(&linux.masked_paths),
         readonly_paths: text(&linux.readonly_paths),
         devices: linux.devices,
+        seccomp: linux.seccomp.filter(|_| global.oci_seccomp),
+        sysctl: linux.sysctl,
+        task_limit: resources.task_limit(),
+        memory_limit: resources.memory_limit(),
         readonly_root,
         overlay: overlay(global)?,
         platform: global.platform.clone(),
         disable_patching: global.systrap_disable_syscall_patching,
         strace: (global.strace || !global.strace_syscalls.is_empty()).then(|| global.strace_syscalls.clone()),
         debug: global.debug,
-        shared_files: global.file_access == FileAccess::Shared,
+        shared_files: global.file_access.map_or(!overlay(global)?, |access| access == FileAccess::Shared),
+        report_json: global.debug_log.is_none()
+            && global.log.is_some()
+            && global.log_format == LogFormat::Json,
+        leased_files: global.file_access.is_none(),
+        shared_mounts: global.file_access_mounts == FileAccess::Shared,
+        strace_bytes: global.strace_log_size,
+        preserved: 0,
     })
 }
 

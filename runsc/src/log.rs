@@ -1,12 +1,17 @@
 //! What the command line says, and the log file.
 use std::fs::File;
 use std::io::Write;
+use std::path::PathBuf;
 use std::sync::OnceLock;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use anyhow::{Context, Result};
+pub(crate) use sandbox::timestamp;
 
 use crate::cli::{Global, LogFormat};
+
+/// Verbs that start a sandbox.
+const VERBS: [&str; 3] = ["create", "run", "do"];
 
 /// The log file and its format.
 static LOG: OnceLock<(File, LogFormat)> = OnceLock::new();
@@ -16,12 +21,30 @@ static LOG: OnceLock<(File, LogFormat)> = OnceLock::new();
 /// # Errors
 /// When it cannot be opened.
 pub(crate) fn init(global: &Global) -> Result<()> {
-    if let Some(path) = &global.log {
-        let file = append(path)?;
+    let file = match (&global.log_fd, &global.log) {
+        (Some(number), _) => Some(sandbox::duplicate(*number).context("--log-fd")?.into()),
+        (None, Some(path)) => Some(append(path)?),
+        (None, None) => None,
+    };
+    if let Some(file) = file {
         // Called once.
         let _first = LOG.set((file, global.log_format));
     }
     Ok(())
+}
+
+/// The file for reports of a command and its sandbox. In a directory it is one of its own; `%ID%`, `%COMMAND%` and
+/// `%TIMESTAMP%` are replaced, as gVisor does.
+pub(crate) fn debug_file(global: &Global, id: &str) -> Option<PathBuf> {
+    let given = global.debug_log.as_ref()?;
+    let command = std::env::args().find(|arg| VERBS.contains(&arg.as_str())).unwrap_or_default();
+    let now = timestamp(SystemTime::now());
+    let stamp: String = now.chars().filter(char::is_ascii_digit).take(20).collect();
+    let mut text = given.to_str()?.to_owned();
+    if text.ends_with('/') || given.is_dir() {
+        text = format!("{}/runsc.log.%TIMESTAMP%.%COMMAND%.txt", text.trim_end_matches('/'));
+    }
+    Some(text.replace("%ID%", id).replace("%COMMAND%", &command).replace("%TIMESTAMP%", &stamp).into())
 }
 
 /// Opens a file that lines are appended to.
@@ -61,7 +84,9 @@ fn line(error: &anyhow::Error) -> String {
 
 fn write(level: &str, message: &str) {
     let Some((file, format)) = LOG.get() else { return };
+    // To the second, as runc has it.
     let time = timestamp(SystemTime::now());
+    let time = format!("{}Z", time.get(..19).unwrap_or_default());
     let line = match format {
         LogFormat::Json => serde_json::json!({"level": level, "msg": message, "time": time}).to_string(),
         LogFormat::Text => format!("time=\"{time}\" level={level} msg={message:?}"),
@@ -69,52 +94,4 @@ fn write(level: &str, message: &str) {
     let mut file = file;
     // There is no other place to report to.
     let _unwritten = writeln!(file, "{line}");
-}
-
-/// A time as RFC 3339 has it, in UTC.
-pub(crate) fn timestamp(time: SystemTime) -> String {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let (days, rest) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
-    let (year, month, day) = civil(days);
-    let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
-    let nanos = since.subsec_nanos();
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{nanos:09}Z")
-}
-
-/// The date of a day counted from 1970-01-01.
-fn civil(mut days: u64) -> (u64, u64, u64) {
-    let mut year = 1970;
-    let leap = |y: u64| (y.is_multiple_of(4) && !y.is_multiple_of(100)) || y.is_multiple_of(400);
-    loop {
-        let length = if leap(year) { 366 } else { 365 };
-        if days < length {
-            break;
-        }
-        days -= length;
-        year += 1;
-    }
-    let february = if leap(year) { 29 } else { 28 };
-    let mut month = 1;
-    for length in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31] {
-        if days < length {
-            break;
-        }
-        days -= length;
-        month += 1;
-    }
-    (year, month, days + 1)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::time::Duration;
-
-    #[test]
-    fn tells_the_date() {
-        let at = |seconds| timestamp(UNIX_EPOCH + Duration::from_secs(seconds));
-        assert_eq!(at(0), "1970-01-01T00:00:00.000000000Z");
-        assert_eq!(at(951_782_400), "2000-02-29T00:00:00.000000000Z");
-        assert_eq!(at(1_767_225_599), "2025-12-31T23:59:59.000000000Z");
-    }
 }

@@ -1,6 +1,7 @@
 //! The OCI runtime command line.
 #![forbid(unsafe_code)]
 
+mod cgroup;
 mod cli;
 mod cmd;
 mod console;
@@ -25,7 +26,9 @@ fn main() -> ExitCode {
     let word = |index: usize| args.get(index).and_then(|arg| arg.to_str());
     match (word(1), word(2)) {
         (Some("boot"), Some(_)) => return exit_code(sandbox::boot::main()),
-        (Some("gofer"), Some(access)) => return exit_code(sandbox::gofer::main(access)),
+        (Some("gofer"), Some(access)) => {
+            return exit_code(sandbox::gofer::main(access, word(3).unwrap_or_default()));
+        }
         _ => {}
     }
     let cli = match cli::parse(args) {
@@ -52,17 +55,27 @@ fn exit_code(code: i32) -> ExitCode {
 fn run(cli: &Cli) -> Result<i32> {
     let global = &cli.global;
     match &cli.verb {
+        Verb::Checkpoint(args) => cmd::checkpoint::checkpoint(global, args),
         Verb::Create(args) => cmd::create::run(global, args),
+        Verb::Debug(args) => cmd::debug::run(global, args),
         Verb::Delete(args) => cmd::delete::run(global, args),
         Verb::Do(args) => cmd::do_::run(global, args),
+        Verb::Events(args) => cmd::events::run(global, args),
         Verb::Exec(args) => cmd::exec::run(global, args),
+        Verb::Features => cmd::features::run(),
+        Verb::Install(args) => cmd::install::install(args),
         Verb::Kill(args) => cmd::kill::run(global, args),
         Verb::List(args) => cmd::list::run(global, args),
+        Verb::Pause(args) => cmd::pause::pause(global, args),
         Verb::Ps(args) => cmd::ps::run(global, args),
+        Verb::Restore(_) => cmd::checkpoint::restore(),
+        Verb::Resume(args) => cmd::pause::resume(global, args),
         Verb::Run(args) => cmd::run::run(global, args),
         Verb::Spec(args) => cmd::spec::run(args),
         Verb::Start(args) => cmd::start::run(global, args),
         Verb::State(args) => cmd::state::run(global, args),
+        Verb::Uninstall(args) => cmd::install::uninstall(args),
+        Verb::Update(args) => cmd::update::run(global, args),
         Verb::Wait(args) => cmd::wait::run(global, args),
     }
 }

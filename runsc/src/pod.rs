@@ -1,6 +1,7 @@
 //! Which containers share a sandbox, as those say who make pods: annotations of containerd's CRI plugin and of CRI-O, which
 //! podman sets too.
 use std::collections::BTreeMap;
+use std::os::fd::{AsFd, OwnedFd};
 
 use anyhow::{Context, Result, bail, ensure};
 use sandbox::control::Channel;
@@ -51,16 +52,18 @@ pub(crate) fn open(global: &Global, id: &str) -> Result<Container> {
 }
 
 /// Leaves a process behind that holds a container's channel, and ends as the container ends, for callers that wait for a
-/// process; its id.
+/// process; its id. It is a member of the control groups that `doors` lead into.
 ///
 /// # Errors
 /// When there can be none.
-pub(crate) fn stand_in(channel: &Channel, terminal: Option<&std::os::fd::OwnedFd>) -> Result<i32> {
+pub(crate) fn stand_in(channel: &Channel, terminal: Option<&OwnedFd>, doors: &[OwnedFd]) -> Result<i32> {
     if let Some(pid) = fork().context("fork")? {
         return Ok(pid);
     }
-    let code = become_proxy(terminal.map(std::os::fd::AsFd::as_fd))
-        .map_err(anyhow::Error::from)
+    let enter = || doors.iter().try_for_each(|door| nix::unistd::write(door, b"0").map(drop));
+    let code = enter()
+        .context("enter the control group")
+        .and_then(|()| Ok(become_proxy(terminal.map(AsFd::as_fd))?))
         .and_then(|()| follow::process(None, channel, terminal))
         .unwrap_or_else(|error| {
             log::warn(&format!("{error:#}"));

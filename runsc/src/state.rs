@@ -10,6 +10,8 @@ use nix::fcntl::{Flock, FlockArg};
 use sandbox::spec::Hooks;
 use serde::{Deserialize, Serialize};
 
+use crate::cgroup::Groups;
+
 /// What a container is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -20,13 +22,28 @@ pub(crate) enum Status {
     Created,
     /// Its program runs.
     Running,
+    /// Its programs are kept from running.
+    Paused,
     /// Its program has ended.
     Stopped,
 }
 
+impl Status {
+    /// As the OCI specification spells it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Creating => "creating",
+            Self::Created => "created",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
 /// What is kept of a container.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", default)]
 pub(crate) struct State {
     /// Its name.
     pub(crate) id: String,
@@ -45,8 +62,14 @@ pub(crate) struct State {
     pub(crate) gofer_start: u64,
     /// When it was made, RFC 3339.
     pub(crate) created: String,
+    /// Whether everything of it is there.
+    pub(crate) complete: bool,
     /// Whether its program was started.
     pub(crate) started: bool,
+    /// Whether its programs are kept from running.
+    pub(crate) paused: bool,
+    /// Its control groups.
+    pub(crate) groups: Groups,
     /// Who made it.
     pub(crate) owner: u32,
     /// Notes of the caller.
@@ -61,10 +84,14 @@ impl State {
         if self.pid == 0 {
             return Status::Creating;
         }
-        match (start_time(self.pid) == Some(self.pid_start), self.started) {
-            (false, _) => Status::Stopped,
-            (true, false) => Status::Created,
-            (true, true) => Status::Running,
+        if start_time(self.pid) != Some(self.pid_start) {
+            return Status::Stopped;
+        }
+        match (self.complete, self.started, self.paused) {
+            (false, ..) => Status::Creating,
+            (true, _, true) => Status::Paused,
+            (true, false, false) => Status::Created,
+            (true, true, false) => Status::Running,
         }
     }
 }

@@ -10,5 +10,7 @@ pub mod launch;
 mod seccomp;
 pub mod spec;
 mod sys;
+mod timestamp;
 
-pub use sys::{become_proxy, exit_now, fork, set_terminal_size, terminal_size};
+pub use sys::{become_proxy, duplicate, exit_now, fork, set_terminal_size, terminal_size};
+pub use timestamp::timestamp;

@@ -29,6 +29,17 @@ pub(crate) fn bound_arenas() {
     debug_assert_eq!(set, 1, "the C library knows the parameter");
 }
 
+/// Another handle on a descriptor that this process was started with.
+///
+/// # Errors
+/// `EBADF`.
+pub fn duplicate(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: fcntl with F_DUPFD_CLOEXEC takes numbers only.
+    let copy = Errno::result(unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) })?;
+    // SAFETY: the kernel just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+}
+
 /// Takes charge of descriptors that recvmsg(2) just made.
 pub(crate) fn own_received(numbers: &[RawFd]) -> Vec<OwnedFd> {
     let own = |fd: &RawFd| {

@@ -16,6 +16,9 @@ use crate::reaper::reaper;
 use crate::runsc::Runsc;
 use crate::streams::{Console, Held, Places};
 
+/// The exit code of what could not be started.
+const NEVER_RAN: u32 = 255;
+
 /// How a process ended, and when.
 pub(crate) type Exit = (u32, Timestamp);
 
@@ -151,6 +154,18 @@ impl Process {
         }
     }
 
+    /// Says that it never was: who waits for its end need not wait any more.
+    pub(crate) fn give_up(&self) {
+        {
+            let mut state = self.state.lock();
+            if state.exit.is_none() {
+                state.exit = Some((NEVER_RAN, util::timestamp().unwrap_or_default()));
+                state.status = Status::STOPPED;
+            }
+        }
+        self.ended.notify(PollEvents::ALL);
+    }
+
     /// Waits for the end of the process of the host that ends as it ends.
     fn follow(self: &Arc<Self>, pid: u32, inside: Option<u32>) -> Result<()> {
         {
@@ -263,6 +278,9 @@ impl Container {
             events.send(TaskExecStarted { container_id, exec_id, pid, ..TaskExecStarted::default() });
         });
         process.started(tell);
+        if made.is_err() {
+            process.give_up();
+        }
         made?;
         Ok(process.pid())
     }

@@ -167,6 +167,7 @@ impl Task for Tasks {
         } else {
             let gone = container.execs.lock().remove(&req.exec_id);
             drop(gone);
+            process.give_up();
         }
         let (exit_status, at) = exit.unzip();
         let (pid, exit_status) = (process.pid(), exit_status.unwrap_or(0));

@@ -116,6 +116,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         credentials: Credentials::root(),
         limits: Limits::default(),
         fds,
+        seccomp: kernel::seccomp::Seccomp::Disabled,
         slots: Vec::new(),
         open: &|_| Err(Errno::ENOENT),
         before_start: None,

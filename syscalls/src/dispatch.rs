@@ -1,5 +1,6 @@
 //! From a trapped system call to its handler and back.
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use abi::Errno;
 use abi::sysno::ALL;
@@ -45,13 +46,16 @@ pub fn support_table() -> impl Iterator<Item = (u64, &'static str, Support)> {
 pub struct Options {
     /// Shows calls, if wanted.
     pub strace: Option<StraceOptions>,
+    /// Whether calls are shown now; to be changed while programs run, who are then told by [`kernel::Task::reconsider`].
+    pub traced: Arc<AtomicBool>,
 }
 
 /// Makes this table the one that the kernel's threads call.
 pub fn install(kernel: &Kernel, options: Options) {
     crate::pidfd::register(kernel);
     crate::sysv::sem::register(kernel);
-    kernel.set_syscalls(Arc::new(Dispatch { strace: options.strace.map(Strace::new) }));
+    kernel
+        .set_syscalls(Arc::new(Dispatch { strace: options.strace.map(Strace::new), traced: options.traced }));
 }
 
 /// Numbers of calls that the platform may answer.
@@ -61,15 +65,25 @@ const GETTID: u64 = 186;
 #[derive(Debug)]
 struct Dispatch {
     strace: Option<Strace>,
+    traced: Arc<AtomicBool>,
+}
+
+impl Dispatch {
+    /// What shows a call, if it is shown now.
+    fn tracer(&self, nr: u64) -> Option<&Strace> {
+        let strace = self.strace.as_ref()?;
+        (self.traced.load(Ordering::Relaxed) && strace.wants(nr)).then_some(strace)
+    }
 }
 
 impl Syscalls for Dispatch {
     fn begin(&self, cur: &mut CurrentTask) {
         // Who is to see every call must be asked for every call.
-        let seen =
-            self.strace.as_ref().is_some_and(|strace| [GETPID, GETTID].iter().any(|nr| strace.wants(*nr)));
+        let seen = [GETPID, GETTID].iter().any(|nr| self.tracer(*nr).is_some());
+        let seccomp = cur.seccomp();
+        let asked = ![GETPID, GETTID].iter().all(|nr| seccomp.always_allows(Arg(*nr).low()));
         let ids = (cur.tgid(), cur.tid());
-        cur.answer_ids((!seen).then_some(ids));
+        cur.answer_ids((!seen && !asked).then_some(ids));
     }
 
     fn call(&self, cur: &mut CurrentTask) {
@@ -81,7 +95,7 @@ impl Syscalls for Dispatch {
             return;
         };
         let mut cx = Cx::new(cur, entry.name);
-        let result = match self.strace.as_ref().filter(|s| s.wants(entry.nr)) {
+        let result = match self.tracer(entry.nr) {
             None => (entry.call)(&mut cx, args.map(Arg)),
             Some(strace) => strace.around(&mut cx, entry, args),
         };

@@ -164,7 +164,7 @@ syscall_table! {
     154 modify_ldt Partial("reading only") => misc::modify_ldt, (Int, Hex, Size);
     155 pivot_root Full => mount::pivot_root, (Path, Path);
     156 _sysctl Absent(Errno::ENOSYS);
-    157 prctl Partial("PR_SET_SECCOMP, PR_SET_MM, speculation control and the like") => prctl::prctl, (Int, Hex, Hex, Hex, Hex);
+    157 prctl Partial("PR_SET_MM, speculation control and the like") => prctl::prctl, (Int, Hex, Hex, Hex, Hex);
     158 arch_prctl Partial("ARCH_CPUID and the like") => arch::arch_prctl, (OneOf(names::ARCH), Hex);
     159 adjtimex Partial("reading only") => time::adjtimex, (Hex);
     160 setrlimit Full => limits::setrlimit, (OneOf(names::RLIMIT), Rlimit);
@@ -324,7 +324,7 @@ syscall_table! {
     314 sched_setattr Partial("SCHED_DEADLINE and utilization clamps") => sched::sched_setattr, (Int, Hex, Hex);
     315 sched_getattr Full => sched::sched_getattr, (Int, Hex, Size, Hex);
     316 renameat2 Full => link::renameat2, (Fd, Path, Fd, Path, Hex);
-    317 seccomp Partial("SECCOMP_GET_ACTION_AVAIL only") => misc::seccomp, (Int, Hex, Hex);
+    317 seccomp Partial("SECCOMP_RET_TRACE, SECCOMP_RET_USER_NOTIF") => seccomp::seccomp, (Int, Hex, Hex);
     318 getrandom Full => random::getrandom, (Hex, Size, Hex);
     319 memfd_create Partial("huge pages, MFD_NOEXEC_SEAL") => memfd::memfd_create, (Path, Hex);
     320 kexec_file_load Absent(Errno::EPERM);

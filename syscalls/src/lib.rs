@@ -47,6 +47,7 @@ pub mod process_vm;
 pub mod random;
 pub mod read_write;
 pub mod sched;
+pub mod seccomp;
 pub mod select;
 pub mod signal;
 pub mod sleep;

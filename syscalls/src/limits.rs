@@ -136,8 +136,7 @@ pub fn times(cx: &mut Cx<'_>, buf: UserPtr<Tms>) -> Result<usize, Errno> {
 /// `EFAULT`.
 pub fn sysinfo(cx: &mut Cx<'_>, info: UserPtr<Sysinfo>) -> Result<usize, Errno> {
     let kernel = cx.kernel();
-    let file = kernel.memory_file();
-    let (total, used) = (file.total(), file.usage_bytes());
+    let (total, used) = kernel.memory();
     let procs = u16::try_from(kernel.tasks().len()).unwrap_or(u16::MAX);
     let value = Sysinfo {
         uptime: (cx.now_ns() / abi::time::NSEC_PER_SEC).cast_signed(),

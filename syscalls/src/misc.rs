@@ -84,22 +84,6 @@ pub fn get_mempolicy(
     Ok(0)
 }
 
-/// `seccomp(2)`: which actions there are, and nothing else.
-///
-/// # Errors
-/// `EOPNOTSUPP` for actions, `EINVAL`, `EFAULT`.
-pub fn seccomp(cx: &mut Cx<'_>, operation: u32, flags: u32, args: u64) -> Result<usize, Errno> {
-    match operation {
-        0 if flags != 0 || args != 0 => Err(Errno::EINVAL),
-        0 | 1 => Err(cx.unsupported("seccomp: filters", Errno::EINVAL)),
-        2 => {
-            UserPtr::<u32>::new(args).read(cx)?;
-            Err(Errno::EOPNOTSUPP)
-        }
-        _ => Err(Errno::EINVAL),
-    }
-}
-
 const MODIFY_LDT_READ: i32 = 0;
 const MODIFY_LDT_READ_DEFAULT: i32 = 2;
 

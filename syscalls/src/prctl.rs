@@ -65,8 +65,8 @@ pub fn prctl(cx: &mut Cx<'_>, operation: i32, a: u64, b: u64, c: u64, d: u64) ->
         // PR_TIMING_STATISTICAL is all there is.
         PR_GET_TIMING => Ok(0),
         PR_SET_TIMING => none(&[a]).map(|()| 0),
-        PR_GET_SECCOMP => Ok(0),
-        PR_SET_SECCOMP => Err(cx.unsupported("prctl: PR_SET_SECCOMP", Errno::EINVAL)),
+        PR_GET_SECCOMP => crate::seccomp::prctl_get(cx),
+        PR_SET_SECCOMP => crate::seccomp::prctl_set(cx, a, b),
         PR_SET_TIMERSLACK | PR_GET_TIMERSLACK => timer_slack(cx, operation, a),
         PR_SET_CHILD_SUBREAPER => {
             cx.group().set_subreaper(a != 0);

@@ -41,7 +41,9 @@ impl Runtime {
             let path = if path.contains('/') { std::path::absolute(path)? } else { PathBuf::from(path) };
             return Ok(Self { path, flags: Vec::new(), root });
         }
-        let mut flags = vec!["--network=none".to_owned(), "--ignore-cgroups".to_owned()];
+        // Roots of tests are used again: what a test changes stays in memory.
+        let flags = ["--network=none", "--ignore-cgroups", "--overlay2=root:memory"];
+        let mut flags: Vec<String> = flags.map(str::to_owned).into();
         flags.extend(options.platform.iter().map(|platform| format!("--platform={platform}")));
         Ok(Self { path: build::release()?, flags, root })
     }

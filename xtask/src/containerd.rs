@@ -36,11 +36,13 @@ impl Containerd {
         let scratch = Scratch::new()?;
         let own = PathBuf::from(run::unique("/run/sentrybox-containerd"));
         std::fs::create_dir(&own)?;
-        let flags: Vec<String> = runtime
-            .flags
-            .iter()
-            .filter_map(|flag| flag.trim_start_matches('-').split_once('=').or(Some((&flag[2..], "true"))))
-            .map(|(name, value)| format!("{name} = \"{value}\"\n"))
+        // What a container uses is counted by its control group.
+        let flags = runtime.flags.iter().filter(|flag| *flag != "--ignore-cgroups");
+        let flags: Vec<String> = flags
+            .map(|flag| {
+                let (name, value) = flag.split_once('=').unwrap_or((flag, "true"));
+                format!("{} = \"{value}\"\n", name.trim_start_matches('-'))
+            })
             .collect();
         let options = format!(
             "binary_name = \"{}\"\nroot = \"{}\"\n[runsc_config]\n{}",
@@ -131,6 +133,8 @@ address = "{own}/containerd.sock.ttrpc"
 [plugins."io.containerd.grpc.v1.cri"]
 sandbox_image = "{pause}"
 stream_server_port = "0"
+# A machine that is itself a container may not go below its own.
+restrict_oom_score_adj = true
 [plugins."io.containerd.grpc.v1.cri".cni]
 bin_dir = "{root}/none"
 conf_dir = "{root}/none"
@@ -294,6 +298,7 @@ fn terminal(daemon: &Containerd) -> Result<()> {
 }
 
 fn exec(daemon: &Containerd) -> Result<()> {
+    let before = There::now()?;
     let task = Task::start(daemon, &["sleep", "1000"])?;
     let out = task.exec("one", &["sh", "-c", "echo $FROM; cat /proc/1/comm; exit 3"])?;
     ensure!((out.code, out.stdout.as_str()) == (3, "image\nsleep\n"), "{out:?}");
@@ -320,7 +325,8 @@ fn exec(daemon: &Containerd) -> Result<()> {
     let (status, late) = run::wait_deadline(&mut child, LIMIT)?;
     ensure!(!late && run::code_of(status) == 137, "killed: {status}");
     ensure!(task.line()?.1 == "RUNNING", "the container ended with it");
-    Ok(())
+    drop(task);
+    before.nothing_more()
 }
 
 fn kill(daemon: &Containerd) -> Result<()> {

@@ -13,6 +13,8 @@ mod cri;
 mod demo;
 mod docker;
 mod image;
+mod oci;
+mod podman;
 mod pods;
 mod posture;
 mod proc;
@@ -21,6 +23,7 @@ mod report;
 mod rootfs;
 mod run;
 mod stages;
+mod storm;
 #[cfg(test)]
 mod tidy;
 mod userland;
@@ -37,7 +40,9 @@ const USAGE: &str = "usage: cargo xtask VERB
   rootfs [--refresh]                      the Debian root that tests run in, at target/rootfs/bookworm
   conformance [--platform P] [--runtime PATH] [--native] [FILTER]..
   userland [--runtime PATH] [FILTER]..    a Debian userland, compared with the same scripts run natively
-  docker | containerd | pods | world | posture | bad-input    the harness of that name [--runtime PATH]
+  oci [--runtime runsc|runc|PATH] [FILTER]..  the suite over the OCI specification
+  storm [--quick]                         many containers, processes killed at random: nothing is left
+  docker | containerd | podman | pods | world | posture | bad-input    the harness of that name [--runtime PATH]
   bench --quick [--runtime PATH]          a table, and target/bench/quick.json
   bench platform                          the platforms side by side";
 
@@ -112,9 +117,8 @@ fn dispatch() -> Result<bool> {
             true
         }),
         "tidy" => stages::run_one("tidy", &options),
-        "conformance" | "userland" | "world" | "docker" | "containerd" | "pods" | "posture" | "bad-input" => {
-            stages::run_one(verb, &options)
-        }
+        "conformance" | "userland" | "world" | "docker" | "containerd" | "podman" | "pods" | "posture"
+        | "bad-input" | "oci" | "storm" => stages::run_one(verb, &options),
         "bench" => bench::run(&options),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");

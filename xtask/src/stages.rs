@@ -2,7 +2,8 @@
 
 use crate::report::Report;
 use crate::{
-    Options, apt, bad_input, build, conformance, containerd, docker, pods, posture, run, userland, world,
+    Options, apt, bad_input, build, conformance, containerd, docker, oci, podman, pods, posture, run, storm,
+    userland, world,
 };
 use anyhow::{Context, Result, bail};
 use std::process::Command;
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 type Stage = (&'static str, fn(&Options) -> Result<Report>);
 
 /// In the order in which they run: what fails fast comes first.
-const STAGES: [Stage; 13] = [
+const STAGES: [Stage; 16] = [
     ("tidy", |_| cargo_tests(&["test", "--package", "xtask"])),
     ("fmt", |_| cargo(&["fmt", "--all", "--check"])),
     ("clippy", |_| cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"])),
@@ -22,9 +23,12 @@ const STAGES: [Stage; 13] = [
     ("posture", posture::run),
     ("bad-input", bad_input::run),
     ("pods", pods::run),
+    ("oci", oci::run),
+    ("storm", storm::run),
     ("userland", userland::run),
     ("docker", docker::run),
     ("containerd", containerd::run),
+    ("podman", podman::run),
 ];
 
 /// What all stages together may take, with some room below the quarter of an hour that CI gives.
@@ -43,7 +47,8 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         bail!("no stage {unknown}");
     }
     run::limit_all(ALL_STAGES);
-    let inner = Options { filters: Vec::new(), ..options.clone() };
+    let mut inner = Options { filters: Vec::new(), ..options.clone() };
+    inner.flags.push("--quick".to_owned());
     let mut total = Report::default();
     apt::ensure(&["gcc", "binutils", "util-linux"])?;
     for (name, stage) in STAGES.iter().filter(|(name, _)| options.filters.is_empty() || options.selects(name))

@@ -48,6 +48,7 @@ topics! {
     ptys
     rename
     rw
+    seccomp
     sigaction
     sigaction_more
     signals

@@ -1,7 +1,7 @@
 //! Files, and what is kept of their attributes.
 
-use super::Shared;
 use super::file::Donated;
+use super::{Access, Shared};
 use crate::client::Fid;
 use crate::proto::{Attr, Make, Time, open};
 use abi::Errno;
@@ -39,6 +39,8 @@ struct State {
     /// Type, permissions and owner are always right, the rest if `valid`.
     meta: Metadata,
     valid: bool,
+    /// When the gofer told, in the monotonic clock; only kept for leased trees.
+    told_ns: u64,
     /// Counts changes, so that an answer that was asked for before one is not kept after it.
     changes: u64,
     /// How many open files there are.
@@ -96,6 +98,7 @@ impl GoferInode {
         let state = State {
             meta: metadata(shared.device, attr),
             valid: false,
+            told_ns: 0,
             changes: 0,
             users: 0,
             reading: Weak::new(),
@@ -143,7 +146,11 @@ impl GoferInode {
 
     fn keep(&self, state: &mut State, meta: Metadata) {
         // A link of another name may be removed, by a rename too, without this inode being told.
-        state.valid = self.shared.exclusive() && (meta.nlink <= 1 || self.kind == S_IFDIR);
+        let access = self.shared.options.access;
+        state.valid = access != Access::Shared && (meta.nlink <= 1 || self.kind == S_IFDIR);
+        if access == Access::Leased {
+            state.told_ns = crate::host::monotonic_ns();
+        }
         state.meta = Metadata { mode: (meta.mode & !S_IFMT) | self.kind, ..meta };
         state.changes += 1;
     }
@@ -178,7 +185,7 @@ impl GoferInode {
     pub(super) fn attributes(&self) -> Result<Metadata, Errno> {
         let (changes, known, open) = {
             let state = self.state.lock();
-            if state.users == 0 && state.valid {
+            if state.users == 0 && state.valid && self.is_believed(&state) {
                 return Ok(state.meta);
             }
             let open = (state.users > 0).then(|| state.writing.upgrade().or_else(|| state.reading.upgrade()));
@@ -196,9 +203,19 @@ impl GoferInode {
         Ok(Metadata { mode: (meta.mode & !S_IFMT) | self.kind, ..meta })
     }
 
-    /// Asks the gofer whether the name that led here still does; for shared trees.
+    fn is_believed(&self, state: &State) -> bool {
+        self.shared.exclusive() || self.shared.believes(state.told_ns)
+    }
+
+    /// Asks the gofer whether the name that led here still does; for shared and leased trees.
     pub(super) fn still_there(&self) -> bool {
-        let place = self.state.lock().place.clone();
+        let place = {
+            let state = self.state.lock();
+            if state.valid && self.is_believed(&state) {
+                return true;
+            }
+            state.place.clone()
+        };
         let Some((dir, name)) = place else { return self.is_root };
         match dir.fid.walk_attr(&[&name], Make::UNOPENED) {
             Ok(walked) => {

@@ -5,7 +5,8 @@
 //!
 //! [`Access::Exclusive`] is for trees that nobody else changes: dentries (missing names too) and attributes are kept. While a
 //! file is open its attributes are asked of its descriptor, because reads and writes change them on the host. With
-//! [`Access::Shared`] every step of a walk asks the gofer again.
+//! [`Access::Shared`] every step of a walk asks the gofer again; with [`Access::Leased`] it believes for a moment what it was told:
+//! for trees that others change now and then, and where nobody can tell that a moment has passed.
 //!
 //! What is in memory for each file is one small struct and a fid. Descriptors of files that nobody has open are kept for the
 //! next open, up to [`Options::kept_files`].
@@ -47,9 +48,14 @@ pub const HOST_SYSCALLS: &[&str] = &[
 pub enum Access {
     /// Nobody but this mount.
     Exclusive,
+    /// Others too; what they do may be seen [`LEASE_NS`] later. A missing name is seen at once.
+    Leased,
     /// Others too.
     Shared,
 }
+
+/// How long a name and attributes of a leased tree are believed, in nanoseconds.
+pub const LEASE_NS: u64 = 20_000_000;
 
 /// How to mount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,6 +124,12 @@ pub fn mount(client: &Arc<Client>, aname: &[u8], options: Options) -> Result<Arc
 impl Shared {
     fn exclusive(&self) -> bool {
         self.options.access == Access::Exclusive
+    }
+
+    /// Whether what was told then is still believed, for trees that others change too.
+    fn believes(&self, told_ns: u64) -> bool {
+        self.options.access == Access::Leased
+            && crate::host::monotonic_ns().saturating_sub(told_ns) < LEASE_NS
     }
 
     /// The inode of a file that the gofer told of; `fid` is let go if there is one already.

@@ -12,6 +12,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use sync::HostClock;
 use vfs::{Caching, DirEntry, DirSink, FileOps, FileSystem, InodeOps, OpCx, SetAttr, SetTime};
 
@@ -123,7 +124,7 @@ fn files_are_mapped_by_the_donated_descriptor() {
 #[test]
 fn names_are_made_moved_and_removed() {
     let dir = Scratch::new();
-    for access in [Access::Exclusive, Access::Shared] {
+    for access in [Access::Exclusive, Access::Leased, Access::Shared] {
         let world = World::new(&dir.0, access);
         let (cx, root) = (world.cx(), world.root());
         let sub = root.mkdir(&cx, b"sub", S_IFDIR | 0o750).unwrap();
@@ -244,6 +245,33 @@ fn a_shared_tree_is_asked_again() {
     fs::remove_file(dir.join("d/f")).unwrap();
     assert!(!other.revalidate(&world.cx()));
     assert_eq!(other.metadata().unwrap().nlink, 0);
+}
+
+#[test]
+fn a_leased_tree_is_asked_again_after_a_moment() {
+    let dir = Scratch::new();
+    fs::write(dir.join("f"), "one").unwrap();
+    let world = World::new(&dir.0, Access::Leased);
+    let inode = world.find("f").unwrap();
+    assert_eq!(inode.caching(), Caching::Revalidate);
+    assert!(inode.revalidate(&world.cx()));
+    let told = Instant::now();
+    fs::write(dir.join("g"), "other").unwrap();
+    fs::rename(dir.join("g"), dir.join("f")).unwrap();
+    while inode.revalidate(&world.cx()) {
+        assert!(told.elapsed() < Duration::from_secs(5), "the old name is believed for ever");
+    }
+    let other = world.find("f").unwrap();
+    assert!(!other.same(inode.as_ref()));
+    fs::write(dir.join("f"), "longer").unwrap();
+    let told = Instant::now();
+    while other.metadata().unwrap().size != 6 {
+        assert!(told.elapsed() < Duration::from_secs(5), "the old size is believed for ever");
+    }
+    // What is changed through the tree itself is seen at once.
+    other.set_attr(&world.cx(), &SetAttr { size: Some(2), ..SetAttr::default() }).unwrap();
+    assert_eq!(other.metadata().unwrap().size, 2);
+    assert_eq!(fs::read(dir.join("f")).unwrap(), b"lo");
 }
 
 #[test]

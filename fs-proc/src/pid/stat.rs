@@ -162,8 +162,9 @@ pub(super) fn status(task: &Arc<Task>) -> Vec<u8> {
         line(name, &format!("{bits:016x}"));
     }
     line("NoNewPrivs", if c.no_new_privs { "1" } else { "0" });
-    line("Seccomp", "0");
-    line("Seccomp_filters", "0");
+    let seccomp = task.seccomp();
+    line("Seccomp", &seccomp.mode().to_string());
+    line("Seccomp_filters", &seccomp.filters().to_string());
     line("Speculation_Store_Bypass", "unknown");
     line("SpeculationIndirectBranch", "unknown");
     let cpus = task.kernel().cpus();

@@ -70,8 +70,7 @@ pub(crate) fn stat(kernel: &Kernel) -> Vec<u8> {
 
 /// `meminfo`.
 pub(crate) fn meminfo(kernel: &Kernel) -> Vec<u8> {
-    let file = kernel.memory_file();
-    let (total, used) = (file.total(), file.usage_bytes());
+    let (total, used) = kernel.memory();
     let free = total.saturating_sub(used);
     let lines = [
         ("MemTotal", total),

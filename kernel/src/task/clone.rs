@@ -84,8 +84,12 @@ impl CurrentTask {
         Ok(tid)
     }
 
-    /// `RLIMIT_NPROC`, Linux `is_rlimit_overlimit` in `copy_process`.
+    /// The container's limit (Linux `cgroup_can_fork`), and `RLIMIT_NPROC` (`is_rlimit_overlimit` in `copy_process`).
     fn check_task_limit(&self, credentials: &Credentials) -> Result<(), Errno> {
+        let most = self.kernel().quota().tasks();
+        if most != u64::MAX && self.kernel().task_count() as u64 >= most {
+            return Err(Errno::EAGAIN);
+        }
         let (limit, _) = self.group().limits().get(RLIMIT_NPROC);
         let exempt = credentials.uid == 0
             || credentials.has_cap(Cap::SYS_RESOURCE)
@@ -147,12 +151,13 @@ impl CurrentTask {
         vfork_parent: Option<Arc<VforkParent>>,
     ) -> Result<Arc<Task>, Errno> {
         let flags = args.flags;
-        let (mm, fd_table, slots, mut scheduling, name, credentials) = {
+        let (mm, fd_table, slots, mut scheduling, name, credentials, seccomp) = {
             let state = self.state.lock();
             let mm = state.mm.clone().ok_or(Errno::ENOMEM)?;
             let fd_table = state.fd_table.clone().ok_or(Errno::ENOMEM)?;
             let scheduling = state.scheduling.clone();
-            (mm, fd_table, state.slots.clone(), scheduling, state.name, Arc::clone(&state.credentials))
+            let (slots, seccomp) = (state.slots.clone(), state.seccomp.clone());
+            (mm, fd_table, slots, scheduling, state.name, Arc::clone(&state.credentials), seccomp)
         };
         if scheduling.reset_on_fork {
             let nice = scheduling.nice.max(0);
@@ -174,6 +179,7 @@ impl CurrentTask {
             clear_child_tid,
             parent_death_signal: 0,
             scheduling,
+            seccomp,
             interrupt: None,
         };
         let signals = TaskSignals::new(self.signals().mask());

@@ -19,6 +19,7 @@ use platform::Interrupt;
 use sync::{LockClass, Mutex};
 
 use crate::futex::RobustList;
+use crate::seccomp::Seccomp;
 use crate::signal::TaskSignals;
 use crate::slot::{Slots, put};
 use crate::{Credentials, FdTable, Kernel, Slot, TaskResource, ThreadGroup};
@@ -62,6 +63,7 @@ pub(crate) struct TaskState {
     pub clear_child_tid: u64,
     pub parent_death_signal: i32,
     pub scheduling: Scheduling,
+    pub seccomp: Seccomp,
     pub interrupt: Option<Arc<dyn Interrupt>>,
 }
 
@@ -76,6 +78,10 @@ pub struct Task {
     pub(crate) cpu: CpuClock,
     start_ns: u64,
     exiting: AtomicBool,
+    /// Whether calls are to be asked about: that [`TaskState::seccomp`] is not disabled, to be read without the lock.
+    pub(crate) filtered: AtomicBool,
+    /// Set when filters were changed, until the thread has told its platform.
+    pub(crate) refiltered: AtomicBool,
     pub(crate) state: Mutex<TaskState>,
 }
 
@@ -94,6 +100,8 @@ impl Task {
             cpu: CpuClock::default(),
             start_ns: group.kernel().clock().monotonic_ns(),
             exiting: AtomicBool::new(false),
+            filtered: AtomicBool::new(state.seccomp.mode() != 0),
+            refiltered: AtomicBool::new(false),
             state: Mutex::new(LockClass::Task, state),
         })
     }
@@ -184,6 +192,11 @@ impl Task {
         }
         drop(old);
     }
+    /// `PR_SET_NO_NEW_PRIVS`.
+    pub(crate) fn set_no_new_privs(&self) {
+        let old = Credentials::clone(&self.credentials());
+        self.set_credentials(Arc::new(Credentials { no_new_privs: true, ..old }));
+    }
     /// The descriptors; `None` once it exited.
     #[must_use]
     pub fn fd_table(&self) -> Option<Arc<FdTable>> {
@@ -261,6 +274,12 @@ impl Task {
     pub fn cpu_ns(&self) -> (u64, u64) {
         let times = self.cpu_times();
         (times.user_ns, times.system_ns)
+    }
+
+    /// Makes the task ask again what its platform may answer by itself, before its program goes on.
+    pub fn reconsider(&self) {
+        self.refiltered.store(true, Ordering::SeqCst);
+        self.interrupt();
     }
 
     /// Makes the task look for signals: stops the program, ends a sleep. May be called under any lock up to `Task`, not

@@ -1,4 +1,6 @@
 //! The loop of a task's host thread: run the program, answer what it traps for.
+use std::sync::atomic::Ordering;
+
 use abi::Signal;
 use abi::siginfo::SI_KERNEL;
 use platform::Trap;
@@ -16,9 +18,13 @@ impl CurrentTask {
     pub(crate) fn run(mut self) {
         self.begin_program();
         loop {
+            self.wait_until_resumed();
             signal::deliver(&mut self);
             if self.is_leaving() {
                 break;
+            }
+            if self.refiltered.swap(false, Ordering::SeqCst) {
+                self.begin_program();
             }
             self.run_program();
         }
@@ -68,6 +74,9 @@ impl CurrentTask {
     }
 
     fn answer_syscall(&mut self) {
+        if !self.may_call() {
+            return;
+        }
         // Taken out for the time of the call, which borrows the whole task.
         let syscalls = self.syscalls.take().or_else(|| self.kernel().syscalls().cloned());
         match &syscalls {

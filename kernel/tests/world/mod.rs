@@ -194,6 +194,7 @@ impl World {
             credentials: Credentials::root(),
             limits: Limits::default(),
             fds: FdTable::new(),
+            seccomp: kernel::seccomp::Seccomp::Disabled,
             slots: Vec::new(),
             open: &|_| Err(Errno::ENOENT),
             before_start: None,

@@ -69,10 +69,11 @@ pub(crate) fn run(global: &Global, args: &Create) -> Result<i32> {
         (true, None) => anyhow::bail!("process.terminal needs --console-socket"),
         (false, _) => Streams::inherit()?,
     };
+    let streams = streams.with_preserved(args.preserve_fds)?;
     let created = launch::create(global, &args.id, &bundle, &spec, streams)?;
     if let Err(error) = write_pid(args.pid_file.as_ref(), created.launched.sentry) {
         created.container.destroy()?;
-        created.container.folder.remove()?;
+        super::delete::remove(created.container)?;
         return Err(error);
     }
     Ok(0)

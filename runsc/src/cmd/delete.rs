@@ -37,8 +37,8 @@ pub(crate) fn run(global: &Global, args: &Delete) -> Result<i32> {
     };
     let lock = container.folder.lock()?;
     let status = container.state.status();
-    if status == Status::Running && !args.force {
-        bail!("cannot delete container {} that is not stopped: running", args.id);
+    if !args.force && !matches!(status, Status::Stopped | Status::Created) {
+        bail!("cannot delete container {} that is not stopped: {}", args.id, status.name());
     }
     container.destroy()?;
     drop(lock);
@@ -52,6 +52,7 @@ pub(crate) fn run(global: &Global, args: &Delete) -> Result<i32> {
 /// When something of it cannot be removed.
 pub(crate) fn remove(container: Container) -> Result<()> {
     let Container { folder, state } = container;
+    state.groups.remove()?;
     folder.remove()?;
     hooks::run_all("poststop", &state.hooks.poststop, &state, Status::Stopped);
     Ok(())

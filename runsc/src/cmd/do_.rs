@@ -69,7 +69,7 @@ pub(crate) fn run(global: &Global, args: &Do) -> Result<i32> {
         global.overlay2 = "root:memory".to_owned();
     }
     let id = format!("do-{}", std::process::id());
-    super::run::foreground(&global, &id, &here, &spec, None)
+    super::run::foreground(&global, &id, (&here, &spec), None, 0)
 }
 
 fn mount(destination: &str, kind: &str, options: &[&str]) -> Mount {
@@ -78,5 +78,6 @@ fn mount(destination: &str, kind: &str, options: &[&str]) -> Mount {
         kind: Some(kind.to_owned()),
         source: Some(kind.into()),
         options: options.iter().map(|&option| option.to_owned()).collect(),
+        ..Mount::default()
     }
 }

@@ -16,6 +16,7 @@ use crate::{console, log};
 
 /// What `exec` takes.
 #[derive(Args, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub(crate) struct Exec {
     /// File that describes the process
     #[arg(short, long)]
@@ -56,6 +57,18 @@ pub(crate) struct Exec {
     /// How many descriptors above 2 the program gets
     #[arg(long, default_value_t = 0)]
     pub(crate) preserve_fds: u32,
+    /// Do it in a paused container as well: the program runs once that is resumed
+    #[arg(long)]
+    pub(crate) ignore_paused: bool,
+    /// Accepted for other runtimes' sake: no program of the sandbox makes host calls that AppArmor sees
+    #[arg(long, value_name = "PROFILE")]
+    pub(crate) apparmor: Option<String>,
+    /// Likewise, for SELinux
+    #[arg(long, value_name = "LABEL")]
+    pub(crate) process_label: Option<String>,
+    /// Accepted for other runtimes' sake: the program is in the sandbox's control group
+    #[arg(long, value_name = "PATH")]
+    pub(crate) cgroup: Vec<String>,
     /// Name of the container
     pub(crate) id: String,
     /// The program and its arguments
@@ -101,6 +114,8 @@ pub(crate) fn run(global: &Global, args: &Exec) -> Result<i32> {
     let container = Container::open(global, &args.id)?;
     match container.state.status() {
         Status::Running | Status::Created => {}
+        Status::Paused if args.ignore_paused => {}
+        Status::Paused => bail!("cannot exec in a paused container (use --ignore-paused to override)"),
         Status::Stopped => bail!("cannot exec in a stopped container"),
         Status::Creating => bail!("cannot exec in a container that is being created"),
     }
@@ -115,8 +130,9 @@ pub(crate) fn run(global: &Global, args: &Exec) -> Result<i32> {
         _ => console::streams(tty.as_ref())?,
     };
     let channel = container.connect()?;
-    let fds: Vec<_> = streams.fds.iter().map(AsFd::as_fd).collect();
-    channel.send(&Request::Exec { process: Box::new(process) }, &fds)?;
+    let preserved = console::preserved(args.preserve_fds)?;
+    let fds: Vec<_> = streams.fds.iter().chain(&preserved).map(AsFd::as_fd).collect();
+    channel.send(&Request::Exec { process: Box::new(process), preserved: preserved.len() }, &fds)?;
     let pid = match channel.receive::<Response>()?.0 {
         Response::Started { pid } => pid,
         Response::Error(message) => bail!("{message}"),

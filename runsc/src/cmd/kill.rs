@@ -62,7 +62,7 @@ pub(crate) fn run(global: &Global, args: &Kill) -> Result<i32> {
     let container = Container::open(global, &args.id)?;
     let kills = signal == Signal::SIGKILL as i32 && args.pid.is_none();
     match container.state.status() {
-        Status::Running => {
+        Status::Running | Status::Paused => {
             let asked = container.ask(&Request::Signal { pid: args.pid, signal, all: args.all });
             if kills && asked.is_err() {
                 container.destroy()?;

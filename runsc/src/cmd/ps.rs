@@ -35,6 +35,15 @@ pub(crate) fn run(global: &Global, args: &Ps) -> Result<i32> {
         log::say(&json!([container.state.pid]).to_string());
         return Ok(0);
     }
+    table(&container)?;
+    Ok(0)
+}
+
+/// Shows the sandbox's own processes, for people.
+///
+/// # Errors
+/// When the container does not run.
+pub(crate) fn table(container: &Container) -> Result<()> {
     let Response::Processes(list) = container.ask(&Request::Processes)? else {
         bail!("the sentry answers something else");
     };
@@ -42,5 +51,5 @@ pub(crate) fn run(global: &Global, args: &Ps) -> Result<i32> {
     for process in &list {
         log::say(&format!("{:<8} {:<8} {:<8} {}", process.uid, process.pid, process.ppid, process.name));
     }
-    Ok(0)
+    Ok(())
 }

@@ -32,18 +32,19 @@ pub(crate) fn run(global: &Global, args: &Run) -> Result<i32> {
     let (bundle, spec) = create::load(&args.create.bundle)?;
     let terminal = spec.process()?.terminal;
     let size = spec.process()?.console_size;
+    let preserve = args.create.preserve_fds;
     match (&args.create.console_socket, terminal) {
         (Some(socket), true) => {
-            let streams = console::for_socket(socket, size)?;
+            let streams = console::for_socket(socket, size)?.with_preserved(preserve)?;
             let created = begin(global, args, &bundle, &spec, streams)?;
             if args.detach { Ok(0) } else { end(created, None) }
         }
         (None, true) if args.detach => bail!("process.terminal with --detach needs --console-socket"),
         _ if args.detach => {
-            begin(global, args, &bundle, &spec, Streams::inherit()?)?;
+            begin(global, args, &bundle, &spec, Streams::inherit()?.with_preserved(preserve)?)?;
             Ok(0)
         }
-        _ => foreground(global, &args.create.id, &bundle, &spec, args.create.pid_file.as_ref()),
+        _ => foreground(global, &args.create.id, (&bundle, &spec), args.create.pid_file.as_ref(), preserve),
     }
 }
 
@@ -54,16 +55,16 @@ pub(crate) fn run(global: &Global, args: &Run) -> Result<i32> {
 pub(crate) fn foreground(
     global: &Global,
     id: &str,
-    bundle: &Path,
-    spec: &Spec,
+    (bundle, spec): (&Path, &Spec),
     pid_file: Option<&PathBuf>,
+    preserve: u32,
 ) -> Result<i32> {
     let tty = console::own(spec.process()?.terminal)?;
-    let streams = console::streams(tty.as_ref())?;
+    let streams = console::streams(tty.as_ref())?.with_preserved(preserve)?;
     let mut created = launch::create(global, id, bundle, spec, streams)?;
     if let Err(error) = start(&mut created, pid_file) {
         created.container.destroy()?;
-        created.container.folder.remove()?;
+        super::delete::remove(created.container)?;
         return Err(error);
     }
     end(created, tty)
@@ -73,7 +74,7 @@ fn begin(global: &Global, args: &Run, bundle: &Path, spec: &Spec, streams: Strea
     let mut created = launch::create(global, &args.create.id, bundle, spec, streams)?;
     if let Err(error) = start(&mut created, args.create.pid_file.as_ref()) {
         created.container.destroy()?;
-        created.container.folder.remove()?;
+        super::delete::remove(created.container)?;
         return Err(error);
     }
     Ok(created)

@@ -35,6 +35,7 @@ pub(crate) fn run(global: &Global, args: &Start) -> Result<i32> {
 pub(crate) fn started(container: &mut Container) -> Result<()> {
     match container.state.status() {
         Status::Created => {}
+        Status::Paused => bail!("cannot start a paused container"),
         Status::Running => bail!("cannot start an already running container"),
         Status::Stopped => bail!("cannot start a container that has stopped"),
         Status::Creating => bail!("cannot start a container that is being created"),

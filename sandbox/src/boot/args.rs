@@ -1,7 +1,9 @@
 //! What a sentry is told at boot.
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use crate::spec::{Device, Mount, Process};
+use crate::spec::{Device, Mount, Process, Seccomp};
 
 /// A mount of the container.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -34,6 +36,14 @@ pub struct BootArgs {
     pub masked_paths: Vec<String>,
     /// Paths that cannot be written to.
     pub readonly_paths: Vec<String>,
+    /// The profile of system calls.
+    pub seccomp: Option<Seccomp>,
+    /// Kernel parameters.
+    pub sysctl: BTreeMap<String, String>,
+    /// How many threads there may be.
+    pub task_limit: Option<u64>,
+    /// How many bytes of memory programs are told there are.
+    pub memory_limit: Option<u64>,
     /// Whether the root is read-only for the container.
     pub readonly_root: bool,
     /// Whether changes of the root stay in memory.
@@ -46,6 +56,16 @@ pub struct BootArgs {
     pub strace: Option<Vec<String>>,
     /// Whether the report shows details, and a forbidden host call is reported and not deadly.
     pub debug: bool,
+    /// Whether the report has lines of JSON.
+    pub report_json: bool,
+    /// Whether changes that others make to the root may be seen a moment later.
+    pub leased_files: bool,
+    /// Whether files that are mounted in may be changed by others.
+    pub shared_mounts: bool,
+    /// How many bytes of a buffer a report of a system call shows.
+    pub strace_bytes: usize,
+    /// How many of the last descriptors are no streams, but what the first process gets from 3 up.
+    pub preserved: usize,
     /// Whether host files may be changed by others while the container runs.
     pub shared_files: bool,
 }

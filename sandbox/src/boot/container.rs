@@ -15,11 +15,13 @@ use sync::{LockClass, Mutex, PollEvents, WaitQueue, Waiter, Wake};
 use vfs::tty::{Devpts, Slave, Tty};
 use vfs::{At, FS, FileDescription, FsContext, LookupFlags, MountNamespace, OpCx, Path, Vfs};
 
-use super::identity;
 use super::notifier::Notifier;
+use super::profile::{self, Profile};
+use super::schedule;
 use super::stream::HostStream;
 use super::terminal::Relay;
-use crate::spec::Process;
+use super::{home, identity};
+use crate::spec::{Process, Seccomp};
 
 /// Where programs are looked for when the environment does not say.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -45,6 +47,10 @@ pub(crate) struct Container {
     pub(super) root: Path,
     pub(super) devpts: Arc<Devpts>,
     pub(super) notifier: Arc<Notifier>,
+    /// What decides over system calls of its programs, and whether what it forbids is reported.
+    pub(super) profile: Option<(Arc<Profile>, bool)>,
+    /// Whether system calls are reported now.
+    pub(super) traced: Arc<AtomicBool>,
     pub(super) init: OnceLock<Arc<ThreadGroup>>,
     /// Terminals of processes started from outside, by process id.
     pub(super) terminals: Mutex<Vec<(i32, Arc<Relay>)>>,
@@ -67,6 +73,8 @@ pub(crate) struct Started {
 pub(crate) struct Prepared {
     process: Process,
     streams: Vec<OwnedFd>,
+    /// What it gets from 3 up.
+    preserved: Vec<OwnedFd>,
     creds: Arc<Credentials>,
     fs: Arc<FsContext>,
     image: ExecImage,
@@ -87,6 +95,8 @@ impl Container {
             root,
             devpts,
             notifier,
+            profile: None,
+            traced: Arc::default(),
             init: OnceLock::new(),
             terminals: Mutex::new(LockClass::Sandbox, Vec::new()),
             orders: OnceLock::new(),
@@ -94,6 +104,11 @@ impl Container {
             ended: AtomicBool::new(false),
             end: WaitQueue::new(),
         }
+    }
+
+    /// Has its programs' system calls decided over, and reported when that is wanted.
+    pub(super) fn with(self, profile: Option<(Arc<Profile>, bool)>, traced: Arc<AtomicBool>) -> Self {
+        Self { profile, traced, ..self }
     }
 
     /// Ends it, whether it was started or not.
@@ -135,14 +150,26 @@ impl Container {
     ///
     /// # Errors
     /// What is wrong, in the words of runc where tools look for them.
-    pub(crate) fn prepare(&self, process: Process, streams: Vec<OwnedFd>) -> Result<Prepared, String> {
+    pub(crate) fn prepare(
+        &self,
+        mut process: Process,
+        mut streams: Vec<OwnedFd>,
+        preserved: usize,
+    ) -> Result<Prepared, String> {
+        let preserved = streams.split_off(streams.len().saturating_sub(preserved));
         let creds = Arc::new(identity::credentials(&process));
         identity::limits(&process)?;
+        schedule::check(&process)?;
         let umask = process.user.umask.unwrap_or(DEFAULT_UMASK) & 0o777;
         let fs = FsContext::new(Arc::clone(&self.namespace), self.root.clone(), umask);
         self.enter(&process, &creds, &fs)?;
+        if !process.env.iter().any(|pair| pair.starts_with("HOME=")) {
+            let root = Arc::new(Credentials::root());
+            let home = home::of(&self.vfs(&root, &fs), process.user.uid);
+            process.env.push(format!("HOME={home}"));
+        }
         let image = self.find(&process, &creds, &fs)?;
-        Ok(Prepared { process, streams, creds, fs, image })
+        Ok(Prepared { process, streams, preserved, creds, fs, image })
     }
 
     /// Goes to the working directory, which is made if it is missing.
@@ -191,14 +218,17 @@ impl Container {
     /// # Errors
     /// What is wrong.
     pub(crate) fn start(&self, prepared: Prepared) -> Result<Started, String> {
-        let Prepared { process, streams, creds, fs, image } = prepared;
-        let (fds, relay) = self.files(&process, streams, &creds)?;
+        let Prepared { process, streams, preserved, creds, fs, image } = prepared;
+        let (fds, relay) = self.files(&process, streams, preserved, &creds)?;
         let strings = ExecStrings {
             argv: process.args.iter().map(|arg| arg.clone().into_bytes()).collect(),
             envp: process.env.iter().map(|pair| pair.clone().into_bytes()).collect(),
         };
         let open = |path: &[u8]| open_program(&self.vfs(&creds, &fs), path);
         let resource: Arc<dyn TaskResource> = fs.clone();
+        let (decide, log) =
+            self.profile.as_ref().map_or((None, false), |(profile, log)| (Some(profile), *log));
+        let seccomp = profile::seccomp(decide, log)?;
         let tty: Option<Arc<Tty>> = relay.as_ref().map(|relay| Arc::clone(relay.tty()));
         let args = InitArgs {
             image,
@@ -206,19 +236,26 @@ impl Container {
             credentials: Credentials::clone(&creds),
             limits: identity::limits(&process)?,
             fds,
+            seccomp,
             slots: vec![(FS.id(), resource)],
             open: &open,
-            before_start: Some(Box::new(move |group: &Arc<ThreadGroup>| {
-                if let (Some(tty), Some(leader)) = (&tty, group.leader()) {
+            before_start: Some(Box::new(|group: &Arc<ThreadGroup>| {
+                let Some(leader) = group.leader() else { return };
+                if let Some(tty) = &tty {
                     tty.give_to(&leader);
+                }
+                let mut scheduling = leader.scheduling();
+                // What has no meaning was refused by `prepare`.
+                if schedule::apply(&process, &mut scheduling).is_ok() {
+                    leader.set_scheduling(scheduling);
+                }
+                if let Some(adjustment) = process.oom_score_adj {
+                    group.set_oom_score_adj(adjustment);
                 }
             })),
         };
         let name = process.args.first().map_or("", String::as_str);
         let group = self.kernel.spawn_init(args).map_err(|errno| format!("exec {name}: {}", words(errno)))?;
-        if let Some(adjustment) = process.oom_score_adj {
-            group.set_oom_score_adj(adjustment);
-        }
         if let Some(relay) = &relay {
             self.terminals.lock().push((group.tgid(), Arc::clone(relay)));
             relay.start().map_err(|error| format!("terminal: {error}"))?;
@@ -226,31 +263,19 @@ impl Container {
         Ok(Started { group, relay })
     }
 
-    /// The descriptors 0 to 2 of a process.
+    /// The descriptors of a process.
     fn files(
         &self,
         process: &Process,
-        streams: Vec<OwnedFd>,
+        mut streams: Vec<OwnedFd>,
+        preserved: Vec<OwnedFd>,
         creds: &Arc<Credentials>,
     ) -> Result<(Arc<FdTable>, Option<Arc<Relay>>), String> {
         let cx = OpCx::of_container(creds, &self.kernel);
         let fds = FdTable::new();
-        let install = |file: Arc<FileDescription>| {
-            fds.install(file as Arc<dyn File>, false, RLIM_INFINITY).map(drop).map_err(|e| e.to_string())
-        };
         if !process.terminal {
-            let mut open: Vec<(Arc<HostStream>, Arc<FileDescription>)> = Vec::new();
-            for (number, stream) in streams.into_iter().enumerate() {
-                if let Some((_, file)) = open.iter().find(|(known, _)| known.is_same(stream.as_fd())) {
-                    install(Arc::clone(file))?;
-                    continue;
-                }
-                let stream = HostStream::new(stream, &self.notifier).map_err(|e| format!("stream: {e}"))?;
-                let name = format!("host:[{number}]");
-                let file = Arc::clone(&stream).open(&cx, &name).map_err(|e| format!("stream: {e}"))?;
-                install(Arc::clone(&file))?;
-                open.push((stream, file));
-            }
+            streams.extend(preserved);
+            self.host_files(&cx, &fds, streams)?;
             return Ok((fds, None));
         }
         let relay = Relay::new(&self.devpts, &cx, streams, process.console_size)?;
@@ -258,9 +283,27 @@ impl Container {
         let path = self.slave_path(relay.tty(), creds)?;
         let file = FileDescription::new(&cx, slave, path, O_RDWR);
         for _ in 0..3 {
-            install(Arc::clone(&file))?;
+            install(&fds, Arc::clone(&file))?;
         }
+        self.host_files(&cx, &fds, preserved)?;
         Ok((fds, Some(relay)))
+    }
+
+    /// Gives a process descriptors of the host, in their order.
+    fn host_files(&self, cx: &OpCx<'_>, fds: &FdTable, streams: Vec<OwnedFd>) -> Result<(), String> {
+        let mut open: Vec<(Arc<HostStream>, Arc<FileDescription>)> = Vec::new();
+        for (number, stream) in streams.into_iter().enumerate() {
+            if let Some((_, file)) = open.iter().find(|(known, _)| known.is_same(stream.as_fd())) {
+                install(fds, Arc::clone(file))?;
+                continue;
+            }
+            let stream = HostStream::new(stream, &self.notifier).map_err(|e| format!("stream: {e}"))?;
+            let name = format!("host:[{number}]");
+            let file = Arc::clone(&stream).open(cx, &name).map_err(|e| format!("stream: {e}"))?;
+            install(fds, Arc::clone(&file))?;
+            open.push((stream, file));
+        }
+        Ok(())
     }
 
     /// Where a terminal is in the container's tree.
@@ -283,6 +326,19 @@ impl Container {
         let gone: Vec<_> = self.terminals.lock().extract_if(.., |(owner, _)| *owner == pid).collect();
         drop(gone);
     }
+}
+
+fn install(fds: &FdTable, file: Arc<FileDescription>) -> Result<(), String> {
+    fds.install(file as Arc<dyn File>, false, RLIM_INFINITY).map(drop).map_err(|errno| errno.to_string())
+}
+
+/// Reads a profile: what decides, and whether what it forbids is reported.
+///
+/// # Errors
+/// What has no meaning in it.
+pub(super) fn profile(profile: &Seccomp) -> Result<(Arc<Profile>, bool), String> {
+    let log = profile.flags.iter().any(|flag| flag == "SECCOMP_FILTER_FLAG_LOG");
+    Ok((Arc::new(Profile::new(profile)?), log))
 }
 
 /// Opens a program, and looks at what its mode gives.

@@ -1,6 +1,7 @@
 //! What the container's kernel is made of.
 use std::io::Read;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use kernel::{HostAuxv, Kernel, KernelArgs};
 use memmap::MemoryFile;
@@ -16,8 +17,8 @@ use crate::sys;
 const CPU_INFO: u64 = 16 << 10;
 /// The memory of a machine that does not tell.
 const MEMORY: u64 = 2 << 30;
-/// How many bytes of a buffer strace shows.
-const STRACE_BYTES: usize = 64;
+/// The most bytes of a buffer that a report of a system call shows.
+const MAX_STRACE_BYTES: usize = 64 << 10;
 
 /// What the host says about itself; looked up while its files are still there.
 #[derive(Debug)]
@@ -27,6 +28,8 @@ pub(super) struct Machine {
     cpu_info: String,
     /// Bytes of memory.
     memory: u64,
+    /// Whether system calls are reported now.
+    pub(super) traced: Arc<AtomicBool>,
 }
 
 impl Machine {
@@ -44,7 +47,7 @@ impl Machine {
         let count = (0..CpuSet::count()).filter(|cpu| set.is_set(*cpu).unwrap_or(false)).count();
         let cpus = u32::try_from(count).unwrap_or(1).max(1);
         let memory = nix::sys::sysinfo::sysinfo().map_or(MEMORY, |info| info.ram_total());
-        Self { auxv: platform::host_auxv(), cpus, cpu_info, memory }
+        Self { auxv: platform::host_auxv(), cpus, cpu_info, memory, traced: Arc::default() }
     }
 
     /// Makes the kernel.
@@ -69,18 +72,36 @@ impl Machine {
             random: Box::new(sys::random),
             platform,
         });
+        kernel.quota().set_memory(args.memory_limit.unwrap_or(u64::MAX).min(self.memory));
+        if let Some(limit) = args.task_limit {
+            kernel.quota().set_tasks(limit);
+        }
         if let Some(name) = &args.domainname {
             kernel.uts().set_domainname(name.as_bytes());
         }
-        kernel.platform().on_stub_death(Box::new(|error| report::die(&error.to_string())));
+        Self::set_parameters(&kernel, args);
+        kernel.platform().on_stub_death(Box::new(|error| report::killed(&error.to_string())));
         kernel
+    }
+
+    /// Sets kernel parameters. Those that the sandbox's kernel does not have, or that do not act in it, stay as they are.
+    pub(super) fn set_parameters(kernel: &Kernel, args: &BootArgs) {
+        for (name, value) in &args.sysctl {
+            match name.as_str() {
+                "kernel.hostname" => kernel.uts().set_hostname(value.as_bytes()),
+                "kernel.domainname" => kernel.uts().set_domainname(value.as_bytes()),
+                _ => report::line(&format!(
+                    "ignored: linux.sysctl: {name}: nothing of the sandbox depends on it"
+                )),
+            }
+        }
     }
 
     /// Registers what other crates add to the kernel, once a sandbox.
     pub(super) fn register(&self, kernel: &Arc<Kernel>, args: &BootArgs) {
-        let strace = args.strace.as_ref().map(|only| syscalls::strace::StraceOptions {
-            only: only.clone(),
-            max_bytes: STRACE_BYTES,
+        let strace = Some(syscalls::strace::StraceOptions {
+            only: args.strace.clone().unwrap_or_default(),
+            max_bytes: args.strace_bytes.min(MAX_STRACE_BYTES),
             sink: Box::new(report::line),
         });
         if let Some(options) = &strace {
@@ -88,9 +109,10 @@ impl Machine {
                 report::line(&format!("--strace-syscalls: there is no system call {name}"));
             }
         }
-        syscalls::install(kernel, syscalls::Options { strace });
+        self.traced.store(args.strace.is_some(), Ordering::Relaxed);
+        syscalls::install(kernel, syscalls::Options { strace, traced: Arc::clone(&self.traced) });
         fs_proc::register(&self.cpu_info);
-        vfs::tmpfs::register(kernel.memory_file(), self.memory / 2);
+        vfs::tmpfs::register(kernel.memory_file(), kernel.quota().memory() / 2);
         vfs::devices::register(kernel);
         net::unix::register();
         vfs::tty::register();

@@ -3,13 +3,16 @@ mod args;
 mod clock;
 mod confine;
 mod container;
+mod home;
 mod identity;
 mod machine;
 mod mount_options;
 mod notifier;
-mod report;
+mod profile;
+pub(crate) mod report;
 mod root;
 mod sandbox;
+mod schedule;
 mod server;
 mod stream;
 mod terminal;
@@ -111,6 +114,7 @@ fn boot(channel: &Channel) -> Result<i32, BootError> {
     let (Request::Boot(args), Some(fds)) = (request, BootFds::new(fds)) else {
         return Err(BootError::Container("the launcher does not say what to boot".to_owned()));
     };
+    report::set_json(args.report_json);
     report::install(args.debug);
     watch::block_signals().map_err(host_nix("block signals"))?;
     let platform = match args.platform.as_str() {
@@ -129,9 +133,10 @@ fn boot(channel: &Channel) -> Result<i32, BootError> {
     let kernel = machine.kernel(platform, memory, &args);
     notifier.start().map_err(host("start a thread"))?;
     machine.register(&kernel, &args);
-    let sandbox = Arc::new(sandbox::Sandbox::new(Arc::clone(&kernel), notifier));
+    let sandbox = Arc::new(sandbox::Sandbox::new(Arc::clone(&kernel), notifier, Arc::clone(&machine.traced)));
     let container = sandbox.build(kernel, &gofer, &args)?;
-    let prepared = container.prepare(args.process.clone(), fds.streams).map_err(BootError::Container)?;
+    let prepared =
+        container.prepare(args.process.clone(), fds.streams, args.preserved).map_err(BootError::Container)?;
     watch.tell(&container);
     let started = server::serve(&sandbox, &container, channel, fds.listener, prepared)?;
     Ok(finish(&container, &started, &fds.exit_record))

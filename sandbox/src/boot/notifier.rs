@@ -66,13 +66,16 @@ impl Notifier {
             | EpollFlags::EPOLLET;
         let added = self.epoll.add(fd, EpollEvent::new(flags, key));
         if added.is_err() {
-            self.forget(key);
+            self.watched.lock().1.remove(&key);
         }
         added.map(|()| key)
     }
 
-    /// Forgets a watch; its descriptor is about to be closed, which takes it out of the epoll set.
-    pub(crate) fn forget(&self, key: u64) {
+    /// Forgets a watch, whose descriptor is about to be closed. That alone would not take it out of the epoll set: another
+    /// process, or another descriptor of ours, may hold the same open file.
+    pub(crate) fn forget(&self, fd: BorrowedFd<'_>, key: u64) {
+        // One that is not there needs nothing.
+        let _gone = self.epoll.delete(fd);
         self.watched.lock().1.remove(&key);
     }
 
@@ -108,4 +111,30 @@ fn poll_events(flags: EpollFlags) -> PollEvents {
         events |= PollEvents::WRITABLE;
     }
     events
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+
+    #[derive(Default)]
+    struct Nobody;
+
+    impl Wake for Nobody {
+        fn wake(&self, _: PollEvents) {}
+    }
+
+    #[test]
+    fn a_number_is_watched_again_while_another_descriptor_holds_the_file() {
+        let notifier = Notifier::new().unwrap();
+        let nobody: Arc<dyn Wake> = Arc::new(Nobody);
+        let (reader, _writer) = nix::unistd::pipe().unwrap();
+        for _ in 0..3 {
+            // The number that was given back is the next to be given.
+            let again = reader.try_clone().unwrap();
+            let key = notifier.watch(again.as_fd(), &nobody).unwrap();
+            notifier.forget(again.as_fd(), key);
+        }
+    }
 }

@@ -253,8 +253,11 @@ fn over(
 
 /// One of the gofer's trees.
 fn gofer_tree(gofer: &Arc<Client>, args: &BootArgs, tree: usize) -> Result<Arc<dyn FileSystem>, Errno> {
-    // Only the root is nobody else's: what is bound in lives on.
-    let shared = args.shared_files || tree > 0;
-    let access = if shared { Access::Shared } else { Access::Exclusive };
+    let shared = if tree == 0 { args.shared_files } else { args.shared_mounts };
+    let access = match shared {
+        false => Access::Exclusive,
+        true if tree == 0 && args.leased_files => Access::Leased,
+        true => Access::Shared,
+    };
     fs_9p::vfs::mount(gofer, tree.to_string().as_bytes(), Options { access, ..Options::default() })
 }

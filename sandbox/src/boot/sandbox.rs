@@ -1,13 +1,14 @@
 //! The containers of a sandbox: the first, whose end is the sandbox's, and others that come and go beside it.
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use fs_9p::client::Client;
 use kernel::Kernel;
 use nix::sys::socket::{Shutdown, shutdown};
 use vfs::tty::Devpts;
 
-use super::container::Container;
+use super::container::{self, Container};
 use super::notifier::Notifier;
 use super::watch::OtherGofer;
 use super::{BootArgs, BootError, BootFds, finish, host, host_nix, root, server};
@@ -19,11 +20,13 @@ pub(super) struct Sandbox {
     /// The first container's.
     kernel: Arc<Kernel>,
     notifier: Arc<Notifier>,
+    /// Whether system calls are reported now.
+    traced: Arc<AtomicBool>,
 }
 
 impl Sandbox {
-    pub(super) const fn new(kernel: Arc<Kernel>, notifier: Arc<Notifier>) -> Self {
-        Self { kernel, notifier }
+    pub(super) const fn new(kernel: Arc<Kernel>, notifier: Arc<Notifier>, traced: Arc<AtomicBool>) -> Self {
+        Self { kernel, notifier, traced }
     }
 
     /// Builds a container of this kernel.
@@ -40,7 +43,10 @@ impl Sandbox {
             .map_err(|error| BootError::Container(error.to_string()))?;
         let is_first = Arc::ptr_eq(&kernel, &self.kernel);
         let notifier = Arc::clone(&self.notifier);
-        Ok(Arc::new(Container::new(is_first, kernel, tree, devpts, notifier)))
+        let profile =
+            args.seccomp.as_ref().map(container::profile).transpose().map_err(BootError::Container)?;
+        let container = Container::new(is_first, kernel, tree, devpts, notifier);
+        Ok(Arc::new(container.with(profile, Arc::clone(&self.traced))))
     }
 
     /// Builds another container, and stays with it to its end, which is told on the channel.
@@ -63,11 +69,20 @@ impl Sandbox {
             .ok_or_else(|| BootError::Container("the launcher does not say what to create".to_owned()))?;
         let gofer = crate::gofer::connect(fds.gofer.try_clone().map_err(host("dup"))?)
             .map_err(|errno| BootError::Container(format!("the gofer does not answer: {errno}")))?;
-        let container = self.build(self.kernel.new_pid_namespace(), &gofer, args)?;
+        let kernel = self.kernel.new_pid_namespace();
+        if let Some(limit) = args.task_limit {
+            kernel.quota().set_tasks(limit);
+        }
+        if let Some(limit) = args.memory_limit {
+            kernel.quota().set_memory(limit);
+        }
+        let container = self.build(kernel, &gofer, args)?;
         drop(gofer);
         let gofer =
             OtherGofer::watch(&self.notifier, fds.gofer, &container).map_err(host_nix("watch the gofer"))?;
-        let prepared = container.prepare(args.process.clone(), fds.streams).map_err(BootError::Container)?;
+        let prepared = container
+            .prepare(args.process.clone(), fds.streams, args.preserved)
+            .map_err(BootError::Container)?;
         let listener = fds.listener.try_clone().map_err(host("dup"))?;
         let result = server::serve(self, &container, channel, fds.listener, prepared)
             .map(|started| finish(&container, &started, &fds.exit_record));

@@ -15,6 +15,8 @@ use crate::control::{Channel, ChannelError, ProcessInfo, Request, Response};
 use crate::spec::Process;
 use crate::sys;
 
+/// How long a caller may take to be told that the first process runs, or does not.
+const TELLING: std::time::Duration = std::time::Duration::from_secs(1);
 /// The stack of a thread that talks.
 const STACK: usize = 512 << 10;
 
@@ -42,10 +44,12 @@ pub(super) fn serve(
     launcher.send(&Response::Done, &[])?;
     let own = launcher.try_clone().map_err(host("dup"))?;
     spawn("launcher", move || {
-        server.talk(&own);
-        if !server.container.is_first {
-            server.container.abandon();
+        if server.container.is_first {
+            server.talk_to_launcher(&own);
+            return;
         }
+        server.talk(&own);
+        server.container.abandon();
     })?;
     start(container, &orders, prepared)
 }
@@ -67,12 +71,14 @@ fn start(
                 container.kernel.kill_all();
             }
             drop(answer.send(Ok(())));
+            // A program that ends at once must not take the answer with it.
+            let _told = orders.recv_timeout(TELLING);
             Ok(started)
         }
         Err(message) => {
             drop(answer.send(Err(message.clone())));
             // The answer is given by the thread that was asked, before the process ends.
-            let _told = orders.recv_timeout(std::time::Duration::from_secs(1));
+            let _told = orders.recv_timeout(TELLING);
             Err(BootError::Container(message))
         }
     }
@@ -109,6 +115,14 @@ impl Server {
         }
     }
 
+    /// A launcher that ends before anybody else knows of the sandbox takes it along.
+    fn talk_to_launcher(&self, channel: &Channel) {
+        match channel.receive::<Request>() {
+            Ok((Request::Settled, _)) => self.talk(channel),
+            _ => report::die("its launcher is gone"),
+        }
+    }
+
     fn talk(&self, channel: &Channel) {
         let mut attached = false;
         loop {
@@ -134,6 +148,8 @@ impl Server {
     fn answer(&self, channel: &Channel, request: Request, fds: Vec<OwnedFd>) -> Result<(), ChannelError> {
         let answer = match request {
             Request::Boot(_) | Request::Create(_) => Err("the container exists".to_owned()),
+            // Of a launcher whose end nobody waits for.
+            Request::Settled => return Ok(()),
             // The loop that reads requests sees to it.
             Request::Attach => return Ok(()),
             Request::End if self.container.is_first => {
@@ -145,17 +161,16 @@ impl Server {
                 Ok(())
             }
             Request::Start => {
-                let answer = self.start();
-                let failed = answer.is_err();
-                channel.send(&answer.map_or_else(Response::Error, |()| Response::Done), &[])?;
-                if failed {
-                    // The main thread waits for this before it ends the sandbox.
+                let (asked, answer) = self.start();
+                let sent = channel.send(&answer.map_or_else(Response::Error, |()| Response::Done), &[]);
+                if asked {
+                    // Who starts the container waits for this before it goes on.
                     self.order(Order::End);
                 }
-                return Ok(());
+                return sent;
             }
             Request::Signal { pid, signal, all } => self.signal(pid, signal, all),
-            Request::Exec { process } => return self.exec(channel, *process, fds),
+            Request::Exec { process, preserved } => return self.exec(channel, *process, fds, preserved),
             Request::Wait { pid } => match self.group(pid) {
                 Ok(group) => {
                     let code = self.container.kernel.wait_exit(&group).shell_code();
@@ -164,6 +179,24 @@ impl Server {
                 Err(message) => Err(message),
             },
             Request::Processes => return channel.send(&Response::Processes(self.processes()), &[]),
+            Request::Pause => {
+                self.container.kernel.pause();
+                Ok(())
+            }
+            Request::Resume => {
+                self.container.kernel.resume();
+                Ok(())
+            }
+            Request::Strace { on } => {
+                self.container.traced.store(on, std::sync::atomic::Ordering::Relaxed);
+                self.container.kernel.tasks().iter().for_each(|task| task.reconsider());
+                Ok(())
+            }
+            Request::Stacks => return channel.send(&Response::Text(self.stacks()), &[]),
+            Request::Limit { tasks, memory } => {
+                self.limit(tasks, memory);
+                Ok(())
+            }
             Request::Resize { pid, rows, columns } => {
                 if let Some(relay) = self.container.terminal(pid) {
                     relay.resize(rows, columns);
@@ -175,13 +208,14 @@ impl Server {
         channel.send(&answer.map_or_else(Response::Error, |()| Response::Done), &[])
     }
 
-    fn start(&self) -> Result<(), String> {
+    /// Asks the main thread to start the first process: whether it was asked, and how that went.
+    fn start(&self) -> (bool, Result<(), String>) {
         if self.container.init.get().is_some() {
-            return Err("the container is running already".to_owned());
+            return (false, Err("the container is running already".to_owned()));
         }
         let (answer, told) = sync_channel(1);
         self.order(Order::Start(answer));
-        told.recv().unwrap_or_else(|_gone| Err("the container has ended".to_owned()))
+        (true, told.recv().unwrap_or_else(|_gone| Err("the container has ended".to_owned())))
     }
 
     /// Tells whoever waits to start the container, if that is still to be done.
@@ -213,6 +247,41 @@ impl Server {
         Ok(())
     }
 
+    /// Every thread with what it is at, and what was asked for that is not supported.
+    fn stacks(&self) -> String {
+        let kernel = &self.container.kernel;
+        let mut tasks = kernel.tasks();
+        tasks.sort_by_key(|task| (task.tgid(), task.tid()));
+        let lines = tasks.iter().map(|task| {
+            let name = task.name();
+            let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
+            let (user, system) = task.cpu_ns();
+            let state = if task.is_running() { "runs" } else { "waits" };
+            format!(
+                "process {} thread {} {}: {state}, {} ms user, {} ms system\n",
+                task.tgid(),
+                task.tid(),
+                String::from_utf8_lossy(name),
+                user / 1_000_000,
+                system / 1_000_000
+            )
+        });
+        let unsupported = kernel.unsupported_counts().into_iter();
+        let unsupported = unsupported.map(|(what, count)| format!("not supported: {what}: {count} times\n"));
+        lines.chain(unsupported).collect()
+    }
+
+    fn limit(&self, tasks: Option<u64>, memory: Option<u64>) {
+        let quota = self.container.kernel.quota();
+        let or_none = |limit: u64| if limit == 0 { u64::MAX } else { limit };
+        if let Some(tasks) = tasks {
+            quota.set_tasks(or_none(tasks));
+        }
+        if let Some(memory) = memory {
+            quota.set_memory(or_none(memory));
+        }
+    }
+
     fn processes(&self) -> Vec<ProcessInfo> {
         let info = |group: Arc<ThreadGroup>| ProcessInfo {
             pid: group.tgid(),
@@ -224,11 +293,19 @@ impl Server {
     }
 
     /// Starts a process; its end is told on the same connection, by a thread of its own.
-    fn exec(&self, channel: &Channel, process: Process, fds: Vec<OwnedFd>) -> Result<(), ChannelError> {
+    fn exec(
+        &self,
+        channel: &Channel,
+        process: Process,
+        fds: Vec<OwnedFd>,
+        preserved: usize,
+    ) -> Result<(), ChannelError> {
         let started = if self.container.init.get().is_none() {
             Err("the container has not been started".to_owned())
         } else {
-            self.container.prepare(process, fds).and_then(|prepared| self.container.start(prepared))
+            self.container
+                .prepare(process, fds, preserved)
+                .and_then(|prepared| self.container.start(prepared))
         };
         let started = match started {
             Ok(started) => started,

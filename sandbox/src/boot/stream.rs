@@ -47,7 +47,7 @@ impl Wake for Events {
 impl Drop for HostStream {
     fn drop(&mut self) {
         if let Some((notifier, key)) = &self.watch {
-            notifier.forget(*key);
+            notifier.forget(self.fd.as_fd(), *key);
         }
     }
 }

@@ -69,7 +69,7 @@ impl Drop for OtherGofer {
 impl Wake for Gofer {
     fn wake(&self, events: PollEvents) {
         if events.intersects(PollEvents::HUP | PollEvents::ERR | PollEvents::RDHUP) {
-            report::die("the gofer is gone");
+            report::killed("the gofer is gone");
         }
     }
 }

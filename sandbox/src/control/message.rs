@@ -9,6 +9,9 @@ use crate::spec::Process;
 pub enum Request {
     /// Build the container; only on the launcher's channel, once. Its descriptors are listed in [`BootArgs`].
     Boot(Box<crate::boot::BootArgs>),
+    /// The launcher has recorded which processes the sandbox has, and may end; until then its end is the sandbox's. Only on
+    /// the launcher's channel; without an answer.
+    Settled,
     /// Build another container beside those that are there. Its descriptors are those of [`Request::Boot`]. Once it is built
     /// the connection is that container's own, which ends when it is closed; its end is told on it.
     Create(Box<crate::boot::BootArgs>),
@@ -25,10 +28,13 @@ pub enum Request {
         /// To every process.
         all: bool,
     },
-    /// Start another process. Three descriptors go with it: its streams; or one: its terminal.
+    /// Start another process. Three descriptors go with it: its streams; or one: its terminal; and those it gets from 3 up.
     Exec {
         /// What to run.
         process: Box<Process>,
+        /// How many of the descriptors it gets from 3 up.
+        #[serde(default)]
+        preserved: usize,
     },
     /// Tell when a process has exited: [`Response::Exited`].
     Wait {
@@ -39,6 +45,24 @@ pub enum Request {
     Processes,
     /// End the container when this connection ends; no answer. Who runs a container in the foreground asks for this.
     Attach,
+    /// Keep every program from running.
+    Pause,
+    /// Let them run again.
+    Resume,
+    /// Report system calls from now on, or no longer.
+    Strace {
+        /// Whether to.
+        on: bool,
+    },
+    /// Tell what the sandbox is doing, for people: [`Response::Text`].
+    Stacks,
+    /// Other limits.
+    Limit {
+        /// How many threads there may be; as before if missing, none if 0.
+        tasks: Option<u64>,
+        /// How many bytes of memory programs are told there are; likewise.
+        memory: Option<u64>,
+    },
     /// A terminal has a new size.
     Resize {
         /// The process whose terminal it is; the first if missing.
@@ -83,4 +107,6 @@ pub enum Response {
     },
     /// The processes.
     Processes(Vec<ProcessInfo>),
+    /// Lines for people.
+    Text(String),
 }

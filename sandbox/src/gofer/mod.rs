@@ -13,15 +13,17 @@ use crate::launch::{CHANNEL_FD, mount_point};
 use crate::{seccomp, sys};
 
 /// The program `runsc gofer`, which serves a tree for each letter of `access`: `w` if it may be written to. Returns its
-/// exit code.
+/// exit code. It reports in JSON if `format` is `json`.
 #[must_use]
-pub fn main(access: &str) -> i32 {
+pub fn main(access: &str, format: &str) -> i32 {
     sys::bound_arenas();
     match run(access) {
         Ok(()) => 0,
         Err(error) => {
+            let line =
+                crate::boot::report::format_line(format == "json", "error", &format!("gofer: {error}"));
             // The report may be nowhere.
-            let _unheard = nix::unistd::write(std::io::stderr(), format!("gofer: {error}\n").as_bytes());
+            let _unheard = nix::unistd::write(std::io::stderr(), line.as_bytes());
             1
         }
     }

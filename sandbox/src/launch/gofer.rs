@@ -1,12 +1,12 @@
 //! The gofer's process, up to the point where it executes its program.
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
 use nix::mount::MsFlags;
 
-use super::{CHANNEL_FD, HostTree, LaunchError, caps, host, root};
+use super::{CHANNEL_FD, HostTree, LaunchArgs, LaunchError, caps, host, root};
 use crate::sys;
 
 /// Its namespaces. It stays in the host's user namespace: host files have host owners.
@@ -40,31 +40,24 @@ impl Gofer {
 }
 
 /// Starts it.
-pub(super) fn start(
-    program: &OwnedFd,
-    socket: OwnedFd,
-    report: BorrowedFd<'_>,
-    trees: &[HostTree],
-) -> Result<Gofer, LaunchError> {
+pub(super) fn start(program: &OwnedFd, socket: OwnedFd, args: &LaunchArgs) -> Result<Gofer, LaunchError> {
     let (failure, failed) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(|e| host("pipe")(e.into()))?;
     if let Some(pid) = sys::fork_into(NAMESPACES).map_err(host("start the gofer"))? {
         return Ok(Gofer { pid, failure });
     }
-    let error = become_gofer(program, &socket, report, &failed, trees);
+    let error = become_gofer(program, &socket, &failed, args);
     // Nobody is there to be told that this fails.
     let _unheard = std::fs::File::from(failed).write_all(error.as_bytes());
     sys::exit_now(1)
 }
 
 /// Prepares and executes; tells why it could not.
-fn become_gofer(
-    program: &OwnedFd,
-    socket: &OwnedFd,
-    report: BorrowedFd<'_>,
-    failed: &OwnedFd,
-    trees: &[HostTree],
-) -> String {
-    if let Err(error) = super::sentry::streams(report) {
+fn become_gofer(program: &OwnedFd, socket: &OwnedFd, failed: &OwnedFd, args: &LaunchArgs) -> String {
+    let trees = args.trees.as_slice();
+    if let Err(error) = super::enter_groups(&args.doors) {
+        return format!("gofer: enter the control group: {error}");
+    }
+    if let Err(error) = super::sentry::streams(args.report.as_fd()) {
         return format!("gofer: {error}");
     }
     let own_files = match prepare(trees) {
@@ -83,7 +76,8 @@ fn become_gofer(
         // Known to be open; cannot fail.
         let _set = nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC));
     }
-    let error = sys::exec_fd(program.as_fd(), &["runsc", "gofer", &access], &[]);
+    let format = if args.boot.report_json { "json" } else { "text" };
+    let error = sys::exec_fd(program.as_fd(), &["runsc", "gofer", &access, format], &[]);
     let message = format!("gofer: exec: {error}");
     let _unheard = std::fs::File::from(failed).write_all(message.as_bytes());
     sys::exit_now(1)

@@ -49,6 +49,10 @@ pub struct LaunchArgs {
     pub streams: Vec<OwnedFd>,
     /// Where the processes report what goes wrong with themselves.
     pub report: OwnedFd,
+    /// Files that each process writes `0` to first, to become a member of control groups.
+    pub doors: Vec<OwnedFd>,
+    /// How much the host likes to kill the processes when memory is short.
+    pub oom_score_adj: Option<i32>,
     /// Whether the terminal becomes the sentry's own, so that it hears of new sizes.
     pub own_terminal: bool,
 }
@@ -119,8 +123,9 @@ pub fn launch(args: LaunchArgs) -> Result<Launched, LaunchError> {
     let (channel, sentry_end) = Channel::pair().map_err(host("socketpair"))?;
     let (gofer_socket, gofer_end) = packets().map_err(host("socketpair"))?;
     let mut guard = Guard::default();
-    let gofer = gofer::start(&program, gofer_end, args.report.as_fd(), &args.trees)?;
+    let gofer = gofer::start(&program, gofer_end, &args)?;
     guard.0.push(gofer.pid);
+    adjust_oom_score(gofer.pid, &args)?;
     let sentry = sentry::start(&program, sentry_end, args.report.as_fd(), &args)?;
     guard.0.push(sentry);
     let told = tell(&channel, &args, gofer_socket.as_fd());
@@ -139,6 +144,20 @@ pub fn launch(args: LaunchArgs) -> Result<Launched, LaunchError> {
     }
     guard.0.clear();
     Ok(Launched { sentry, gofer: gofer.pid, channel })
+}
+
+/// Tells the host how much it likes to kill a process when memory is short; before the process has any of its own.
+fn adjust_oom_score(pid: i32, args: &LaunchArgs) -> Result<(), LaunchError> {
+    let Some(score) = args.oom_score_adj else { return Ok(()) };
+    std::fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string()).map_err(host("set oom_score_adj"))
+}
+
+/// Makes this process, which is new and has one thread, a member of the sandbox's control groups.
+fn enter_groups(doors: &[OwnedFd]) -> io::Result<()> {
+    for door in doors {
+        nix::unistd::write(door, b"0")?;
+    }
+    Ok(())
 }
 
 /// The connection between sentry and gofer.
@@ -166,8 +185,9 @@ pub fn join(sandbox: &Path, args: LaunchArgs) -> Result<Joined, LaunchError> {
     let channel = control::connect_in(sandbox).map_err(host("connect to the sandbox"))?;
     let (gofer_socket, gofer_end) = packets().map_err(host("socketpair"))?;
     let mut guard = Guard::default();
-    let gofer = gofer::start(&program, gofer_end, args.report.as_fd(), &args.trees)?;
+    let gofer = gofer::start(&program, gofer_end, &args)?;
     guard.0.push(gofer.pid);
+    adjust_oom_score(gofer.pid, &args)?;
     let request = Request::Create(Box::new(args.boot.clone()));
     let told = channel.send(&request, &descriptors(&args, gofer_socket.as_fd()));
     drop(gofer_socket);

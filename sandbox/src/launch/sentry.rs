@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use nix::unistd::{Gid, Uid};
 
 use super::{CHANNEL_FD, LaunchArgs, LaunchError, host};
+use crate::boot::report::format_line;
 use crate::sys;
 
 /// Its namespaces: all that are empty when they are new.
@@ -38,19 +39,20 @@ pub(super) fn start(
     if let Some(pid) = sys::fork_into(NAMESPACES).map_err(host("start the sentry"))? {
         drop(go);
         map_ids(pid)?;
+        super::adjust_oom_score(pid, args)?;
         // Closing opens the gate.
         drop(gate);
         return Ok(pid);
     }
     drop(gate);
     let error = become_sentry(program, &channel, report, args, &go);
-    eprint_line(report, &format!("sentry: {error}"));
+    eprint_line(report, args.boot.report_json, &format!("sentry: {error}"));
     sys::exit_now(1)
 }
 
-fn eprint_line(report: BorrowedFd<'_>, text: &str) {
+fn eprint_line(report: BorrowedFd<'_>, json: bool, text: &str) {
     // Nobody is there to be told that this fails.
-    let _unheard = nix::unistd::write(report, format!("{text}\n").as_bytes());
+    let _unheard = nix::unistd::write(report, format_line(json, "error", text).as_bytes());
 }
 
 fn become_sentry(
@@ -73,6 +75,7 @@ fn prepare(
     args: &LaunchArgs,
     go: &OwnedFd,
 ) -> io::Result<OwnedFd> {
+    super::enter_groups(&args.doors)?;
     nix::unistd::setsid()?;
     if let (true, Some(terminal)) = (args.own_terminal, args.streams.first()) {
         sys::take_controlling_terminal(terminal.as_fd())?;

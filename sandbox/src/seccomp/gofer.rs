@@ -87,6 +87,7 @@ const CHANGES: &[Rule] = &[
     Rule::any(libc::SYS_fchmod, "modes"),
     Rule::any(libc::SYS_fchmodat, "modes"),
     Rule::any(libc::SYS_fchmodat2, "modes of files that cannot be opened"),
+    Rule::any(libc::SYS_geteuid, "whether a new file has the right owner already"),
     Rule::any(libc::SYS_fchown, "owners"),
     Rule::any(libc::SYS_fchownat, "owners"),
     Rule::any(libc::SYS_utimensat, "times"),

@@ -1,8 +1,11 @@
-//! The OCI runtime configuration (config.json), as far as the sandbox acts on it. Fields that are not named here are
-//! accepted and have no effect; a field of the wrong type is an error that names its line.
+//! The OCI runtime configuration (config.json). A field of the wrong type is an error that names its line; what is accepted
+//! without effect is said by [`Spec::ignored`], and by docs/oci.md.
 mod hooks;
+mod ignored;
 mod linux;
 mod process;
+mod resources;
+mod seccomp;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,8 +13,10 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use hooks::{Hook, Hooks};
-pub use linux::{Device, Linux, Namespace};
+pub use linux::{Device, IdMapping, Linux, Namespace};
 pub use process::{CAPABILITIES, Capabilities, ConsoleSize, Process, Rlimit, User};
+pub use resources::{BlockIo, Cpu, HugepageLimit, Memory, Pids, Resources, Throttle, WeightDevice};
+pub use seccomp::{Seccomp, SeccompArg, SeccompRule};
 
 /// The version of the OCI runtime specification that the runtime reports.
 pub const OCI_VERSION: &str = "1.2.0";
@@ -64,6 +69,7 @@ pub struct Root {
 
 /// A mount of the container.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Mount {
     /// Where, in the container.
     pub destination: PathBuf,
@@ -74,8 +80,14 @@ pub struct Mount {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<PathBuf>,
     /// Options as mount(8) knows them.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "linux::null_as_default", skip_serializing_if = "Vec::is_empty")]
     pub options: Vec<String>,
+    /// How the owners of its files are shown.
+    #[serde(default, deserialize_with = "linux::null_as_default", skip_serializing_if = "Vec::is_empty")]
+    pub uid_mappings: Vec<IdMapping>,
+    /// How their groups are shown.
+    #[serde(default, deserialize_with = "linux::null_as_default", skip_serializing_if = "Vec::is_empty")]
+    pub gid_mappings: Vec<IdMapping>,
 }
 
 impl Mount {
@@ -109,13 +121,17 @@ pub struct Spec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub domainname: Option<String>,
     /// Mounts, in their order.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "linux::null_as_default", skip_serializing_if = "Vec::is_empty")]
     pub mounts: Vec<Mount>,
     /// Programs of the host that run as the container's life goes on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hooks: Option<Hooks>,
     /// Notes of the caller.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "linux::null_as_default",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
     pub annotations: BTreeMap<String, String>,
     /// What only Linux has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -152,6 +168,16 @@ impl Spec {
             if mount.is_bind() && mount.source.is_none() {
                 let value = mount.destination.display().to_string();
                 return Err(SpecError::BadValue { what: "a bind mount has no source", value });
+            }
+        }
+        for mount in &self.mounts {
+            if !mount.uid_mappings.is_empty()
+                || !mount.gid_mappings.is_empty()
+                || mount.has("idmap")
+                || mount.has("ridmap")
+            {
+                let value = mount.destination.display().to_string();
+                return Err(SpecError::BadValue { what: "id-mapped mounts are not supported", value });
             }
         }
         if let Some(name) = self.hostname.as_ref().filter(|name| name.len() > 64) {

@@ -64,6 +64,33 @@ pub struct Rlimit {
     pub hard: u64,
 }
 
+/// How a process is scheduled, sched_setattr(2).
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Scheduler {
+    /// `SCHED_*`.
+    pub policy: String,
+    /// The nice value.
+    #[serde(default)]
+    pub nice: i32,
+    /// The real-time priority.
+    #[serde(default)]
+    pub priority: i32,
+    /// `SCHED_FLAG_*`.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub flags: Vec<String>,
+}
+
+/// How input and output of a process are scheduled, ioprio_set(2).
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct IoPriority {
+    /// `IOPRIO_CLASS_*`.
+    pub class: String,
+    /// From 0, the highest, to 7.
+    #[serde(default)]
+    pub priority: u16,
+}
+
 /// A process of the container.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -97,6 +124,21 @@ pub struct Process {
     /// `/proc/PID/oom_score_adj`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oom_score_adj: Option<i32>,
+    /// A profile of AppArmor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub apparmor_profile: Option<String>,
+    /// A label of SELinux.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selinux_label: Option<String>,
+    /// How it is scheduled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduler: Option<Scheduler>,
+    /// How its input and output are scheduled.
+    #[serde(rename = "ioPriority", default, skip_serializing_if = "Option::is_none")]
+    pub io_priority: Option<IoPriority>,
+    /// The processors that `exec` runs on.
+    #[serde(rename = "execCPUAffinity", default, skip_serializing_if = "Option::is_none")]
+    pub exec_cpu_affinity: Option<serde_json::Value>,
 }
 
 impl Process {

@@ -1,0 +1,202 @@
+//! What the processes of a sandbox use, as the host counts it, in the form of `runc events`.
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use serde_json::{Map, Value, json};
+
+use super::Groups;
+
+fn text(dir: Option<&Path>, file: &str) -> String {
+    dir.and_then(|dir| std::fs::read_to_string(dir.join(file)).ok()).unwrap_or_default()
+}
+
+/// A file with one number; `max` is the largest there is.
+fn number(dir: Option<&Path>, file: &str) -> u64 {
+    let text = text(dir, file);
+    if text.trim() == "max" { u64::MAX } else { text.trim().parse().unwrap_or(0) }
+}
+
+/// A number of a file with lines of a key and a value.
+fn field(text: &str, key: &str) -> u64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
+    line.and_then(|value| value.trim().parse().ok()).unwrap_or(0)
+}
+
+/// Nanoseconds of a clock tick: there are 100 a second on every Linux of x86-64.
+const TICK_NS: u64 = 10_000_000;
+
+/// All numbers.
+pub(crate) fn stats(groups: &Groups) -> Value {
+    let (cpu, memory) = if groups.unified() { v2(groups) } else { v1(groups) };
+    json!({
+        "cpu": cpu,
+        "cpuset": {},
+        "memory": memory,
+        "pids": {"current": number(groups.with("pids"), "pids.current"), "limit": limit(number(groups.with("pids"), "pids.max"))},
+        "blkio": blkio(groups),
+        "hugetlb": {},
+        "intel_rdt": {},
+        "network_interfaces": null,
+    })
+}
+
+/// No limit is shown as none.
+fn limit(value: u64) -> u64 {
+    if value == u64::MAX { 0 } else { value }
+}
+
+fn v1(groups: &Groups) -> (Value, Value) {
+    let (acct, memory) = (groups.with("cpuacct"), groups.with("memory"));
+    let stat = text(acct, "cpuacct.stat");
+    let each = text(acct, "cpuacct.usage_percpu");
+    let each: Vec<u64> = each.split_whitespace().filter_map(|n| n.parse().ok()).collect();
+    let throttled = text(groups.with("cpu"), "cpu.stat");
+    let cpu = json!({
+        "usage": {
+            "total": number(acct, "cpuacct.usage"),
+            "percpu": each,
+            "kernel": field(&stat, "system").saturating_mul(TICK_NS),
+            "user": field(&stat, "user").saturating_mul(TICK_NS),
+        },
+        "throttling": {
+            "periods": field(&throttled, "nr_periods"),
+            "throttledPeriods": field(&throttled, "nr_throttled"),
+            "throttledTime": field(&throttled, "throttled_time"),
+        },
+    });
+    let stat = text(memory, "memory.stat");
+    let entry = |name: &str| {
+        json!({
+            "limit": number(memory, &format!("{name}.limit_in_bytes")),
+            "usage": number(memory, &format!("{name}.usage_in_bytes")),
+            "max": number(memory, &format!("{name}.max_usage_in_bytes")),
+            "failcnt": number(memory, &format!("{name}.failcnt")),
+        })
+    };
+    let memory = json!({
+        "cache": field(&stat, "cache"),
+        "usage": entry("memory"),
+        "swap": entry("memory.memsw"),
+        "kernel": entry("memory.kmem"),
+        "kernelTCP": entry("memory.kmem.tcp"),
+        "raw": raw(&stat),
+    });
+    (cpu, memory)
+}
+
+fn v2(groups: &Groups) -> (Value, Value) {
+    let dir = groups.with("");
+    let stat = text(dir, "cpu.stat");
+    let ns = |key: &str| field(&stat, key).saturating_mul(1000);
+    let cpu = json!({
+        "usage": {"total": ns("usage_usec"), "percpu": [], "kernel": ns("system_usec"), "user": ns("user_usec")},
+        "throttling": {
+            "periods": field(&stat, "nr_periods"),
+            "throttledPeriods": field(&stat, "nr_throttled"),
+            "throttledTime": ns("throttled_usec"),
+        },
+    });
+    let stat = text(dir, "memory.stat");
+    let events = text(dir, "memory.events");
+    let memory = json!({
+        "cache": field(&stat, "file"),
+        "usage": {
+            "limit": number(dir, "memory.max"),
+            "usage": number(dir, "memory.current"),
+            "max": number(dir, "memory.peak"),
+            "failcnt": field(&events, "max"),
+        },
+        "swap": {"limit": number(dir, "memory.swap.max"), "usage": number(dir, "memory.swap.current"), "max": 0, "failcnt": 0},
+        "raw": raw(&stat),
+    });
+    (cpu, memory)
+}
+
+fn raw(stat: &str) -> Value {
+    let pairs = stat.lines().filter_map(|line| line.split_once(' '));
+    let pairs =
+        pairs.filter_map(|(key, value)| Some((key.to_owned(), json!(value.trim().parse::<u64>().ok()?))));
+    Value::Object(pairs.collect::<Map<_, _>>())
+}
+
+/// Bytes and operations by device, of version 1: `8:0 Read 4096`.
+fn blkio(groups: &Groups) -> Value {
+    if groups.unified() {
+        return json!({});
+    }
+    let dir = groups.with("blkio");
+    let list = |file: &str| {
+        let text = text(dir, file);
+        let entry = |line: &str| {
+            let mut words = line.split(' ');
+            let (major, minor) = words.next()?.split_once(':')?;
+            let (op, value) = (words.next()?, words.next()?);
+            let (major, minor) = (major.parse::<u64>().ok()?, minor.parse::<u64>().ok()?);
+            Some(json!({"major": major, "minor": minor, "op": op, "value": value.parse::<u64>().ok()?}))
+        };
+        text.lines().filter_map(entry).collect::<Vec<_>>()
+    };
+    json!({
+        "ioServiceBytesRecursive": list("blkio.throttle.io_service_bytes_recursive"),
+        "ioServicedRecursive": list("blkio.throttle.io_serviced_recursive"),
+    })
+}
+
+/// Tells when the host had to kill for want of memory.
+#[derive(Debug)]
+pub(crate) enum OomEvents {
+    /// Of version 1: a counter.
+    Counter(EventFd),
+    /// Of version 2: a file that changes.
+    File(Inotify, std::path::PathBuf, u64),
+}
+
+impl OomEvents {
+    /// Starts to listen.
+    ///
+    /// # Errors
+    /// When the host does not tell.
+    pub(crate) fn new(groups: &Groups) -> Result<Option<Self>> {
+        let Some(dir) = groups.with("memory") else { return Ok(None) };
+        if groups.unified() {
+            let path = dir.join("memory.events");
+            let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).context("inotify")?;
+            inotify.add_watch(&path, AddWatchFlags::IN_MODIFY).context("watch memory.events")?;
+            let seen = field(&text(Some(dir), "memory.events"), "oom_kill");
+            return Ok(Some(Self::File(inotify, path, seen)));
+        }
+        let control = File::open(dir.join("memory.oom_control")).context("open memory.oom_control")?;
+        let counter =
+            EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).context("eventfd")?;
+        let line = format!("{} {}", counter.as_fd().as_raw_fd(), control.as_raw_fd());
+        std::fs::write(dir.join("cgroup.event_control"), line).context("listen for want of memory")?;
+        Ok(Some(Self::Counter(counter)))
+    }
+
+    /// Becomes readable when something may have happened.
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Counter(counter) => counter.as_fd(),
+            Self::File(inotify, ..) => inotify.as_fd(),
+        }
+    }
+
+    /// Tells whether something has happened since it was asked last.
+    pub(crate) fn happened(&mut self) -> bool {
+        match self {
+            Self::Counter(counter) => counter.read().is_ok(),
+            Self::File(inotify, path, seen) => {
+                // What changed is read from the file itself.
+                let _changes = inotify.read_events();
+                let now = field(&std::fs::read_to_string(path).unwrap_or_default(), "oom_kill");
+                let more = now > *seen;
+                *seen = now;
+                more
+            }
+        }
+    }
+}

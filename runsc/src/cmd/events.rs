@@ -1,0 +1,107 @@
+//! `events`: what a container uses, and that the host had no memory left for it.
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use serde_json::{Value, json};
+
+use crate::cgroup::{self, OomEvents};
+use crate::cli::Global;
+use crate::container::Container;
+use crate::log;
+use crate::state::Status;
+
+/// How often to look whether the container still runs.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// What `events` takes.
+#[derive(Args, Debug)]
+pub(crate) struct Events {
+    /// Time between two reports, such as 5s or 500ms
+    #[arg(long, default_value = "5s", value_parser = duration)]
+    pub(crate) interval: Duration,
+    /// Show what it uses, once
+    #[arg(long)]
+    pub(crate) stats: bool,
+    /// Name of the container
+    pub(crate) id: String,
+}
+
+/// A duration as Go programs write it.
+fn duration(text: &str) -> Result<Duration, String> {
+    let split = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let number: f64 = number.parse().map_err(|_text| format!("{text:?} is no duration"))?;
+    let scale = match unit {
+        "ns" => 1e-9,
+        "us" | "µs" => 1e-6,
+        "ms" => 1e-3,
+        "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return Err(format!("{text:?} is no duration")),
+    };
+    let duration = Duration::try_from_secs_f64(number * scale).map_err(|error| error.to_string())?;
+    if duration.is_zero() { Err("the interval must not be 0".to_owned()) } else { Ok(duration) }
+}
+
+/// Shows events.
+///
+/// # Errors
+/// When the container does not run, or the host does not count what it uses.
+pub(crate) fn run(global: &Global, args: &Events) -> Result<i32> {
+    let container = Container::open(global, &args.id)?;
+    let runs = || matches!(container.state.status(), Status::Created | Status::Running | Status::Paused);
+    ensure!(runs(), "container with id {} is not running", args.id);
+    let groups = &container.state.groups;
+    ensure!(!groups.0.is_empty(), "container {} has no control groups that count what it uses", args.id);
+    let show = |kind: &str, data: Option<Value>| {
+        let mut event = json!({"type": kind, "id": args.id});
+        if let (Some(event), Some(data)) = (event.as_object_mut(), data) {
+            event.insert("data".to_owned(), data);
+        }
+        log::say(&event.to_string());
+    };
+    if args.stats {
+        show("stats", Some(cgroup::stats(groups)));
+        return Ok(0);
+    }
+    let mut oom = OomEvents::new(groups)?;
+    let mut next = Instant::now() + args.interval;
+    while runs() {
+        let wait = next.saturating_duration_since(Instant::now()).min(LOOK);
+        let timeout = PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX);
+        let ready = match &oom {
+            Some(oom) => poll(&mut [PollFd::new(oom.fd().as_fd(), PollFlags::POLLIN)], timeout),
+            None => poll(&mut [], timeout),
+        };
+        if !matches!(ready, Ok(_) | Err(nix::Error::EINTR)) {
+            ready.context("poll")?;
+        }
+        if oom.as_mut().is_some_and(OomEvents::happened) {
+            show("oom", None);
+        }
+        if Instant::now() >= next {
+            show("stats", Some(cgroup::stats(groups)));
+            next += args.interval;
+        }
+    }
+    Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_durations() {
+        assert_eq!(duration("5s"), Ok(Duration::from_secs(5)));
+        assert_eq!(duration("1.5m"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("20ms"), Ok(Duration::from_millis(20)));
+        for text in ["", "s", "5", "0s", "5x", "-1s"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+}
