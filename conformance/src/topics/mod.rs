@@ -38,6 +38,7 @@ topics! {
     mremap
     open_flags
     owners
+    patched_calls
     path
     pipes
     polls
