@@ -30,6 +30,7 @@ pub const HOST_CALLS: &[(i64, &str)] = &[
     (libc::SYS_futex, "hands over to guest threads and mappers"),
     (libc::SYS_tgkill, "interrupts guest threads, and kills stubs"),
     (libc::SYS_wait4, "reaps stubs"),
+    (libc::SYS_fallocate, "clears the areas of threads that are gone"),
     (libc::SYS_poll, "waits for mappers' answers"),
     (libc::SYS_read, "takes the answers"),
     (libc::SYS_eventfd2, "makes the file a new stub answers by"),
