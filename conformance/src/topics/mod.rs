@@ -39,6 +39,7 @@ topics! {
     open_flags
     owners
     patched_calls
+    patched_signals
     path
     pipes
     polls

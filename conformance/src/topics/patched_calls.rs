@@ -45,8 +45,8 @@ const PARENT: &[u8] = b"\xb8\x6e\0\0\0\x0f\x05\xc3";
 const GETPID: &[u8] = b"\xb8\x27\0\0\0\x0f\x05\xc3";
 /// `mov $186,%eax; syscall; ret`.
 const GETTID: &[u8] = b"\xb8\xba\0\0\0\x0f\x05\xc3";
-const AT_PARENT: usize = 0;
-const AT_ANY: usize = 64;
+pub(super) const AT_PARENT: usize = 0;
+pub(super) const AT_ANY: usize = 64;
 const AT_GETPID: usize = 128;
 const AT_GETTID: usize = 192;
 const AT_R8: usize = 256;
