@@ -2,7 +2,7 @@
 use std::ffi::CStr;
 use std::fs::File;
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::ptr;
 use std::time::Duration;
 
@@ -36,6 +36,14 @@ pub(crate) fn eventfd() -> Result<OwnedFd, PlatformError> {
     check("eventfd", fd.into())?;
     // SAFETY: the call just gave this descriptor to us.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// fallocate(2): these bytes of a file are zero, and take no memory.
+pub(crate) fn punch_hole(file: &File, offset: u64, len: u64) -> Result<(), PlatformError> {
+    let flags = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+    // SAFETY: fallocate takes numbers only; what the bytes mean is the caller's business.
+    let done = unsafe { libc::fallocate(file.as_raw_fd(), flags, offset.cast_signed(), len.cast_signed()) };
+    check("fallocate", done.into()).map(drop)
 }
 
 /// Maps `len` bytes of a file, shared, wherever there is room; never unmapped but by [`unmap`].

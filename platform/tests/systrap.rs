@@ -3,6 +3,8 @@
 
 #[path = "suite/common.rs"]
 mod common;
+#[path = "suite/hostile.rs"]
+mod hostile;
 #[path = "suite/lifetimes.rs"]
 mod lifetimes;
 #[path = "suite/traps.rs"]

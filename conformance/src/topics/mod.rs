@@ -38,6 +38,8 @@ topics! {
     mremap
     open_flags
     owners
+    patched_calls
+    patched_signals
     path
     pipes
     polls

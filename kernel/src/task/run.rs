@@ -56,7 +56,7 @@ impl CurrentTask {
                 if context.wants_patch()
                     && let Some(mm) = task.mm()
                 {
-                    mm.patch_syscall(regs.rip);
+                    mm.patch_syscall(regs.rip, regs.orig_rax);
                 }
                 self.answer_syscall();
             }

@@ -66,9 +66,9 @@ impl Area {
 }
 
 impl MemoryManager {
-    /// Patches the `syscall` instruction that ends at `next`, if it can be: in the text of a file that the guest cannot
+    /// Patches the `syscall` instruction that ends at `next` and was made with this number, if it can be: in the text of a file that the guest cannot
     /// write to. Costs a copy of the page of text, charged to the guest, and space in a page of trampolines.
-    pub fn patch_syscall(&self, next: u64) {
+    pub fn patch_syscall(&self, next: u64, number: u64) {
         let Some(patches) = &self.patches else { return };
         if !patches.wants(next) {
             return;
@@ -78,7 +78,7 @@ impl MemoryManager {
         let site = around
             .and_then(|start| self.read_bytes(start, &mut bytes))
             .ok()
-            .and_then(|()| Site::decode(next, &bytes));
+            .and_then(|()| Site::decode(next, number, &bytes));
         let done = site.and_then(|site| self.lock().patch(&site));
         if done.is_none() {
             patches.refuse(next);
@@ -96,7 +96,8 @@ impl MemoryManager {
 
 impl Locked<'_> {
     fn patch(&mut self, site: &Site) -> Option<()> {
-        let patches = self.mm.patches.as_ref()?;
+        // Another thread may have been faster, or have closed them.
+        let patches = self.mm.patches.as_ref().filter(|patches| patches.wants(site.next))?;
         let page = site.start & !(PAGE - 1);
         let (in_vma, vma) = self.state.vmas.get(page)?;
         let access = vma.access();
@@ -106,7 +107,7 @@ impl Locked<'_> {
         }
         let (trampoline, jump) = self.add_trampoline(site)?;
         patches.add(*site, trampoline);
-        if self.change_text(site.start, &jump).is_err() {
+        if self.change_text(site.start, Some(site.original()), jump).is_err() {
             patches.remove(site);
             return None;
         }
@@ -118,7 +119,7 @@ impl Locked<'_> {
         let Some(patches) = &self.mm.patches else { return };
         for site in sites {
             // What cannot be changed back stays a patch that works.
-            if self.change_text(site.start, &site.original()).is_ok() {
+            if self.change_text(site.start, None, site.original()).is_ok() {
                 patches.remove(&site);
             }
         }
@@ -142,8 +143,13 @@ impl Locked<'_> {
         }
     }
 
-    /// Replaces a page of text by a copy with these bytes at `at`.
-    fn change_text(&mut self, at: u64, bytes: &[u8]) -> Result<(), Errno> {
+    /// Replaces a page of text by a copy with these bytes at `at`, if `expected` stands there or nothing is expected.
+    fn change_text(
+        &mut self,
+        at: u64,
+        expected: Option<[u8; JUMP_BYTES]>,
+        bytes: [u8; JUMP_BYTES],
+    ) -> Result<(), Errno> {
         let page = at & !(PAGE - 1);
         self.fill(page, false)?;
         let Some((range, pma)) = self.state.pmas.get(page) else { return Err(Errno::EFAULT) };
@@ -156,12 +162,17 @@ impl Locked<'_> {
             }
             Place::Host(file, start) => self.copy_host(&file, start + offset, copy, at - page),
         };
+        let mut found = [0; JUMP_BYTES];
+        self.mm.memory_file.read_at(copy.start + (at - page), &mut found);
+        // The guest may have changed it since it made the call.
+        let copied =
+            copied.and(if expected.is_none_or(|bytes| bytes == found) { Ok(()) } else { Err(Errno::EFAULT) });
         if let Err(error) = copied {
             self.garbage.add_range(copy);
             return Err(error);
         }
         self.note_store(page);
-        self.mm.memory_file.write_at(copy.start + (at - page), bytes);
+        self.mm.memory_file.write_at(copy.start + (at - page), &bytes);
         let place = Place::Memory(copy.start);
         let pma = Pma { place, private: true, writable: true, shown: Access::NONE };
         self.replace_pmas(page..page + PAGE, pma);

@@ -20,9 +20,9 @@ pub const JUMP_BYTES: usize = 5;
 /// The same, for addresses.
 pub const JUMP_LEN: u64 = JUMP_BYTES as u64;
 /// How many bytes decide about a patch.
-pub const WINDOW_LEN: usize = 13;
+pub const WINDOW_LEN: usize = 14;
 /// The bytes before the end of a `syscall` instruction, and those from there on, that decide about a patch.
-pub const BEFORE: u64 = 7;
+pub const BEFORE: u64 = 8;
 /// See [`BEFORE`].
 pub const AFTER: u64 = 6;
 /// The most bytes of a trampoline.
@@ -31,6 +31,10 @@ pub const TRAMPOLINE_LEN: u64 = 40;
 pub const AREA_LEN: u64 = 0x1_0000;
 
 const SYSCALL: [u8; 2] = [0x0f, 0x05];
+/// How many bytes the call has with the `mov` before it.
+const NUMBERED_LEN: u64 = 7;
+/// Prefixes that make a `mov` to `eax` one to `r8d`, or one of 64 or of 16 bits.
+const OTHER_MOV: [u8; 9] = [0x41, 0x43, 0x45, 0x47, 0x48, 0x49, 0x4a, 0x4b, 0x66];
 /// What stands behind a patched `syscall` instruction.
 const HLT: u64 = 0xf4;
 
@@ -53,10 +57,12 @@ enum Shape {
 }
 
 impl Site {
-    /// Looks at a `syscall` instruction that ends at `next`: its [`BEFORE`] bytes, and the [`AFTER`] bytes behind it.
+    /// Looks at a `syscall` instruction that ends at `next`, and was executed with this number: its [`BEFORE`] bytes, and
+    /// the [`AFTER`] bytes behind it. What is executed is known from the instruction on; bytes before it that look like a
+    /// `mov` of another number are none.
     #[must_use]
-    pub fn decode(next: u64, bytes: &[u8; WINDOW_LEN]) -> Option<Self> {
-        let [m, a, b, c, d, s0, s1, c0, c1, w, x, y, z] = *bytes;
+    pub fn decode(next: u64, number: u64, bytes: &[u8; WINDOW_LEN]) -> Option<Self> {
+        let [before, m, a, b, c, d, s0, s1, c0, c1, w, x, y, z] = *bytes;
         if [s0, s1] != SYSCALL {
             return None;
         }
@@ -64,8 +70,17 @@ impl Site {
             let shape = Shape::Compare(u32::from_le_bytes([w, x, y, z]));
             return Some(Self { start: next - 2, next, shape });
         }
-        let shape = Shape::Number(u32::from_le_bytes([a, b, c, d]));
-        (m == 0xb8).then_some(Self { start: next - BEFORE, next, shape })
+        let moved = u32::from_le_bytes([a, b, c, d]);
+        let is_mov = m == 0xb8 && !OTHER_MOV.contains(&before) && u64::from(moved) == number;
+        is_mov.then_some(Self { start: next - NUMBERED_LEN, next, shape: Shape::Number(moved) })
+    }
+
+    /// The number that the patched call has whatever `rax` is.
+    pub(crate) const fn number(&self) -> Option<u32> {
+        match self.shape {
+            Shape::Number(number) => Some(number),
+            Shape::Compare(_) => None,
+        }
     }
 
     /// The bytes that the jump replaces.

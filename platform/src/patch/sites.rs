@@ -1,7 +1,7 @@
 //! The patches of one address space.
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::{JUMP_LEN, Shape, Site, TRAMPOLINE_LEN};
 use crate::stub::lock::Mutex;
@@ -13,6 +13,8 @@ pub enum Place {
     Own,
     /// The guest is at this address, having executed nothing of the patch.
     At(u64),
+    /// The same, of a patch that is no more, and whose trampoline may be gone.
+    Former(u64),
 }
 
 /// The patches of one address space: which sites have which trampolines. Shared by the owner of the memory, who makes
@@ -20,6 +22,10 @@ pub enum Place {
 #[derive(Debug, Default)]
 pub struct Patches {
     any: AtomicBool,
+    /// There was ever one.
+    ever: AtomicBool,
+    /// How often patches were removed.
+    removals: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -29,12 +35,16 @@ struct State {
     sites: BTreeMap<u64, (Site, u64)>,
     /// By the trampoline's address.
     trampolines: BTreeMap<u64, Site>,
+    /// As `trampolines`, of patches that were removed last: a thread may be in the middle of one.
+    former: BTreeMap<u64, Site>,
     /// The addresses behind those that cannot be patched.
     refused: HashSet<u64>,
     /// No more patches are to be made.
     closed: bool,
 }
 
+/// How many patches that were removed are remembered.
+const MOST_FORMER: usize = 1024;
 /// How many system calls that cannot be patched are remembered.
 const MOST_REFUSED: usize = 1024;
 
@@ -72,16 +82,17 @@ impl Patches {
         let mut state = self.state.lock();
         state.sites.insert(site.next, (site, trampoline));
         state.trampolines.insert(trampoline, site);
+        state.former.remove(&trampoline);
+        self.ever.store(true, Ordering::Release);
         self.any.store(true, Ordering::Release);
     }
 
     /// Takes the patches of another address space over, whose memory was copied.
     pub fn copy_from(&self, other: &Self) {
-        if !other.is_empty() {
-            let state = other.state.lock().clone();
-            *self.state.lock() = state;
-            self.any.store(true, Ordering::Release);
-        }
+        let state = other.state.lock().clone();
+        self.any.store(!state.sites.is_empty(), Ordering::Release);
+        self.ever.store(other.ever.load(Ordering::Acquire), Ordering::Release);
+        *self.state.lock() = state;
     }
 
     /// The patches whose jumps overlap a range, with their trampolines.
@@ -90,7 +101,8 @@ impl Patches {
         if self.is_empty() {
             return Vec::new();
         }
-        let near = range.start..=range.end.saturating_add(super::BEFORE);
+        // A jump starts up to `BEFORE` bytes before the address that it is known by, and ends up to its length behind it.
+        let near = range.start.saturating_sub(JUMP_LEN)..=range.end.saturating_add(super::BEFORE);
         let hit = |site: &Site| site.start < range.end && site.start + JUMP_LEN > range.start;
         self.state.lock().sites.range(near).map(|(_, found)| *found).filter(|(site, _)| hit(site)).collect()
     }
@@ -112,7 +124,12 @@ impl Patches {
         let mut state = self.state.lock();
         if let Some((_, trampoline)) = state.sites.remove(&site.next) {
             state.trampolines.remove(&trampoline);
+            if state.former.len() == MOST_FORMER {
+                state.former.pop_first();
+            }
+            state.former.insert(trampoline, *site);
         }
+        self.removals.fetch_add(1, Ordering::SeqCst);
         self.any.store(!state.sites.is_empty(), Ordering::Release);
     }
 
@@ -128,27 +145,43 @@ impl Patches {
         }
     }
 
+    /// How often patches were removed: as long as this stays the same, so do those that were there.
+    #[must_use]
+    pub(crate) fn removals(&self) -> u64 {
+        self.removals.load(Ordering::SeqCst)
+    }
+
     /// What a guest that stopped at `rip` is to see as its place.
     #[must_use]
     pub fn place(&self, rip: u64) -> Place {
-        if self.is_empty() {
+        if !self.ever.load(Ordering::Acquire) {
             return Place::Own;
         }
         let state = self.state.lock();
-        let found = state.trampolines.range(..=rip).next_back().filter(|(at, _)| rip - *at < TRAMPOLINE_LEN);
-        let Some((at, site)) = found else { return Place::Own };
-        match site.shape {
-            Shape::Number(_) => Place::At(site.start),
-            Shape::Compare(_) if rip < site.tail(*at) => Place::At(site.start),
-            Shape::Compare(_) if rip == site.tail(*at) => Place::At(site.next),
-            Shape::Compare(_) => Place::At(site.end()),
+        match (find(&state.trampolines, rip), find(&state.former, rip)) {
+            (Some((at, site)), _) => Place::At(site.place(at, rip)),
+            (None, Some((at, site))) => Place::Former(site.place(at, rip)),
+            (None, None) => Place::Own,
         }
+    }
+
+    /// The patch in whose trampoline a guest is that has not made its call yet.
+    pub(crate) fn entering(&self, rip: u64) -> Option<Site> {
+        if self.is_empty() {
+            return None;
+        }
+        let state = self.state.lock();
+        find(&state.trampolines, rip)
+            .filter(|(at, site)| site.place(*at, rip) == site.start)
+            .map(|(_, site)| site)
     }
 
     /// The start of the patched call that goes on at `next`.
     #[must_use]
     pub fn start(&self, next: u64) -> Option<u64> {
-        self.state.lock().sites.get(&next).map(|(site, _)| site.start)
+        let state = self.state.lock();
+        let former = || state.former.values().find(|site| site.next == next);
+        state.sites.get(&next).map(|(site, _)| site).or_else(former).map(|site| site.start)
     }
 
     /// Makes what was read from `addr` on what it would be without patches.
@@ -160,6 +193,24 @@ impl Patches {
                     *place = byte;
                 }
             }
+        }
+    }
+}
+
+/// The trampoline that `rip` is in.
+fn find(trampolines: &BTreeMap<u64, Site>, rip: u64) -> Option<(u64, Site)> {
+    let (at, site) = trampolines.range(..=rip).next_back()?;
+    (rip - at < TRAMPOLINE_LEN).then_some((*at, *site))
+}
+
+impl Site {
+    /// Where a guest at `rip`, in the trampoline at `at`, is without the patch.
+    const fn place(&self, at: u64, rip: u64) -> u64 {
+        match self.shape {
+            Shape::Number(_) => self.start,
+            Shape::Compare(_) if rip < self.tail(at) => self.start,
+            Shape::Compare(_) if rip == self.tail(at) => self.next,
+            Shape::Compare(_) => self.end(),
         }
     }
 }

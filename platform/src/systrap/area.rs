@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use abi::Registers;
 
+use crate::stub::layout::PAGE;
 use crate::stub::lock::Mutex;
 use crate::{PlatformError, sys};
 
@@ -25,6 +26,8 @@ pub(super) const STACK_BOTTOM: u64 = 0x5000;
 pub(super) const STACK_TOP: u64 = AREA + SLOT;
 /// The size of a slot in the file of areas.
 pub(super) const SLOT: u64 = 0x1_0000;
+/// How much of the signal stack a thread uses by itself.
+const STACK_USED: u64 = 0x2000;
 /// How many threads there may be at a time, in all stubs.
 const SLOTS: u32 = 32768;
 
@@ -307,6 +310,7 @@ impl AreaSlot {
         unsafe { &*self.at(SLOT - 8).cast::<AtomicU64>() }.load(Ordering::Relaxed)
     }
 
+    /// For a new thread; all else is zero.
     fn prepare(&self) {
         let area = self.area();
         area.store_registers(&Registers::default(), 0);
@@ -330,8 +334,48 @@ impl AreaSlot {
     }
 }
 
+impl AreaSlot {
+    /// Leaves nothing of what a stub wrote, and gives the memory back that threads do not need by themselves: the pages
+    /// that each uses are cleared, which the next finds present.
+    fn clear(&self) {
+        let rest = PAGE..SLOT - STACK_USED;
+        let punched = sys::punch_hole(&self.areas.file, self.offset() + rest.start, rest.end - rest.start);
+        let stored = if punched.is_ok() { [0..rest.start, rest.end..SLOT] } else { [0..SLOT, 0..0] };
+        for offset in stored.into_iter().flat_map(|range| range.step_by(8)) {
+            // SAFETY: the word lies in the slot, which is aligned, and is reached through atomics only.
+            unsafe { &*self.at(offset).cast::<AtomicU64>() }.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
 impl Drop for AreaSlot {
     fn drop(&mut self) {
+        self.clear();
         self.areas.free.lock().returned.push(self.index);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_has_nothing_of_its_former_user() {
+        let areas = Areas::new().unwrap();
+        let bytes = |slot: &AreaSlot| {
+            let word = |offset| {
+                // SAFETY: as in `clear`.
+                unsafe { &*slot.at(offset).cast::<AtomicU64>() }
+            };
+            (0..SLOT).step_by(8).map(word).collect::<Vec<_>>().into_iter()
+        };
+        let fresh = areas.take(0x1_0000).unwrap();
+        let expected: Vec<u64> = bytes(&fresh).map(|word| word.load(Ordering::Relaxed)).collect();
+        bytes(&fresh).for_each(|word| word.store(!0, Ordering::Relaxed));
+        drop(fresh);
+        let again = areas.take(0x1_0000).unwrap();
+        assert_eq!(again.offset(), 0, "the same");
+        let found: Vec<u64> = bytes(&again).map(|word| word.load(Ordering::Relaxed)).collect();
+        assert!(found == expected);
     }
 }

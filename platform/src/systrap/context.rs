@@ -12,7 +12,7 @@ use super::space::SystrapSpace;
 use super::thread::{Thread, Waiting, broken};
 use super::trap::{self, Event};
 use crate::patch::Patches;
-use crate::{Context, FpuState, Interrupt, PlatformError, Trap, fpu, registers};
+use crate::{Context, FaultAccess, FpuState, Interrupt, PlatformError, Trap, fpu, registers};
 
 /// The trap flag, by which a guest would stop in the code of its stub.
 const TRAP_FLAG: u64 = 0x100;
@@ -27,8 +27,8 @@ pub(super) struct SystrapContext {
     pace: Pace,
     /// The registers that the guest had at its last trap.
     current: Registers,
-    /// Where the guest goes on after a patched call.
-    tail: Option<u64>,
+    /// Where the guest goes on after a patched call, as long as no more patches were removed than that.
+    tail: Option<(u64, u64)>,
     /// The last trap was a system call that came by a signal.
     by_signal: bool,
     /// Only the thread that made it may use it.
@@ -64,28 +64,42 @@ impl SystrapContext {
         let mut wanted = *regs;
         registers::sanitize(&mut wanted, current);
         wanted.eflags &= !TRAP_FLAG;
-        let after_call = tail.take().filter(|_| wanted.rip == current.rip);
+        let removals = || patches.map_or(0, Patches::removals);
+        let after_call = tail.take().filter(|(_, then)| wanted.rip == current.rip && *then == removals());
         *current = wanted;
-        let mut rip = after_call.unwrap_or_else(|| resumption(patches, current.rip));
+        let mut rip = after_call.map_or_else(|| resumption(patches, current.rip), |(tail, _)| tail);
         loop {
+            let before = removals();
             // A guest that has no use for its GS base lends it to the stub, whose patched calls find their area by it.
             let lent = thread.slot.region() + AREA;
             let gs_base = if current.gs_base == 0 { lent } else { current.gs_base };
             thread.area().store_registers(&Registers { rip, ..*current }, gs_base);
             thread.resume(waiting, space.life(), interrupter)?;
             let event = trap::event(thread.area(), current);
-            if current.gs_base == lent {
+            let own_gs = current.gs_base != lent;
+            if !own_gs {
                 current.gs_base = 0;
             }
             *by_signal = matches!(event, Event::Trap(Trap::Syscall));
             if let Some(patches) = patches.filter(|_| !matches!(event, Event::Patched(_))) {
-                trap::leave_patch(&thread.slot, patches, current);
+                // Who loads the GS register by itself cannot leave a trampoline.
+                let stuck = matches!(event, Event::Halted | Event::Trap(Trap::Fault { .. })) && own_gs;
+                if let Some(site) = patches.entering(current.rip).filter(|_| stuck) {
+                    let trap = trap::call_from(&site, current);
+                    *regs = *current;
+                    return Ok(trap);
+                }
+                let former = trap::leave_patch(&thread.slot, patches, current);
+                if former && matches!(event, Event::Trap(Trap::Fault { access: FaultAccess::Execute, .. })) {
+                    rip = resumption(Some(patches), current.rip);
+                    continue;
+                }
             }
             rip = resumption(patches, current.rip);
             let trap = match event {
                 Event::Trap(trap) => trap,
                 Event::Patched(next) => {
-                    *tail = Some(next);
+                    *tail = Some((next, before));
                     Trap::Syscall
                 }
                 Event::Halted if rip != current.rip => continue,

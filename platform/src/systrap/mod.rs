@@ -17,6 +17,7 @@ mod trap;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
 
 use crate::cpu::Cpus;
 use crate::stub::lock::Mutex;
@@ -30,6 +31,7 @@ pub const HOST_CALLS: &[(i64, &str)] = &[
     (libc::SYS_futex, "hands over to guest threads and mappers"),
     (libc::SYS_tgkill, "interrupts guest threads, and kills stubs"),
     (libc::SYS_wait4, "reaps stubs"),
+    (libc::SYS_fallocate, "clears the areas of threads that are gone"),
     (libc::SYS_poll, "waits for mappers' answers"),
     (libc::SYS_read, "takes the answers"),
     (libc::SYS_eventfd2, "makes the file a new stub answers by"),
@@ -42,11 +44,13 @@ pub const HOST_CALLS: &[(i64, &str)] = &[
 pub struct Options {
     /// System calls are patched where they are made, so that the next needs no signal.
     pub patching: bool,
+    /// How long a guest thread may take over something that does not run the guest, before it is taken for broken.
+    pub patience: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { patching: true }
+        Self { patching: true, patience: Duration::from_secs(10) }
     }
 }
 
@@ -61,6 +65,7 @@ pub(crate) struct Shared {
     cpus: Cpus,
     crowd: Arc<pace::Crowd>,
     patching: bool,
+    patience: Duration,
     on_stub_death: OnceLock<StubDeathHook>,
 }
 
@@ -110,6 +115,7 @@ impl Systrap {
             cpus,
             crowd: Arc::default(),
             patching: options.patching,
+            patience: options.patience,
             on_stub_death: OnceLock::new(),
         }))))
     }

@@ -2,6 +2,7 @@
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
 
 use super::Shared;
 use super::area::{AreaSlot, STRIDE};
@@ -31,12 +32,18 @@ pub(super) struct SystrapSpace {
 pub(super) struct Life {
     pid: i32,
     ended: AtomicBool,
+    patience: Duration,
 }
 
 impl Life {
     /// Its process.
     pub(super) const fn pid(&self) -> i32 {
         self.pid
+    }
+
+    /// How long its threads may take over what they have to do at once.
+    pub(super) const fn patience(&self) -> Duration {
+        self.patience
     }
 
     /// Tells whether it has been seen to end.
@@ -68,7 +75,8 @@ impl State {
 
 impl SystrapSpace {
     pub(super) fn new(shared: Arc<Shared>, mut stub: Stub, area: AreaSlot) -> Self {
-        let life = Life { pid: stub.mapper().pid(), ended: AtomicBool::new(false) };
+        let life =
+            Life { pid: stub.mapper().pid(), ended: AtomicBool::new(false), patience: shared.patience };
         let area = Arc::new(area);
         stub.keep(Arc::clone(&area));
         let state = State { stub, starting: Some(area), spare: Vec::new(), threads: 1 };

@@ -9,9 +9,6 @@ use super::interrupt::Interrupter;
 use super::space::Life;
 use crate::{FpuState, PlatformError, fpu, sys};
 
-/// How long a thread may take over something that does not run the guest, before it is taken for broken.
-const PATIENCE: Duration = Duration::from_secs(10);
-
 /// A thread that waits for a command.
 #[derive(Debug)]
 pub(super) struct Thread {
@@ -159,7 +156,7 @@ impl Thread {
             if life.has_ended() {
                 return Err(PlatformError::StubDied { pid: life.pid(), what: "it ended" });
             }
-            let timeout = hurry(&mut since).map(|since| PATIENCE.saturating_sub(since.elapsed()));
+            let timeout = hurry(&mut since).map(|since| life.patience().saturating_sub(since.elapsed()));
             if timeout == Some(Duration::ZERO) {
                 return Err(broken(life.pid()));
             }

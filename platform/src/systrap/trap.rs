@@ -5,7 +5,7 @@ use abi::{Registers, Signal};
 
 use super::area::{Area, AreaSlot, STACK_TOP};
 use super::code::{self, INTERRUPT, kind};
-use crate::patch::{Patches, Place};
+use crate::patch::{Patches, Place, Site};
 use crate::registers::USER_CS;
 use crate::vsyscall;
 use crate::{FaultAccess, Trap};
@@ -138,19 +138,21 @@ fn signal(told: Told, regs: &mut Registers) -> Event {
 }
 
 /// Makes the registers of a thread that was stopped in a patched call, or on the way from it to the sentry, those that the
-/// guest would have without the patch: those from before the call, or after it if it has its answer.
-pub(super) fn leave_patch(slot: &AreaSlot, patches: &Patches, regs: &mut Registers) {
+/// guest would have without the patch: those from before the call, or after it if it has its answer. Tells whether the
+/// patch is no more.
+pub(super) fn leave_patch(slot: &AreaSlot, patches: &Patches, regs: &mut Registers) -> bool {
     let region = slot.region();
     let at = regs.rip.wrapping_sub(region);
     if !(code::fast_offset()..code::saved_offset()).contains(&at) {
-        if let Place::At(rip) = patches.place(regs.rip) {
+        let place = patches.place(regs.rip);
+        if let Place::At(rip) | Place::Former(rip) = place {
             regs.rip = rip;
         }
-        return;
+        return matches!(place, Place::Former(_));
     }
     if code::has_answer(at) {
         regs.rip = regs.rcx;
-        return;
+        return false;
     }
     if regs.rsp == region + STACK_TOP - 8 {
         regs.eflags = slot.pushed_flags();
@@ -159,4 +161,14 @@ pub(super) fn leave_patch(slot: &AreaSlot, patches: &Patches, regs: &mut Registe
         regs.rsp = slot.area().entry_rsp.load(Ordering::Relaxed);
     }
     regs.rip = patches.start(regs.rcx).unwrap_or(regs.rcx);
+    false
+}
+
+/// Makes the call of a trampoline that a guest with a GS base of its own could not leave.
+pub(super) fn call_from(site: &Site, regs: &mut Registers) -> Trap {
+    if let Some(number) = site.number() {
+        regs.rax = number.into();
+    }
+    (regs.rip, regs.rcx, regs.r11, regs.orig_rax) = (site.next, site.next, regs.eflags, regs.rax);
+    Trap::Syscall
 }

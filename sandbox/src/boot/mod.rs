@@ -119,9 +119,10 @@ fn boot(channel: &Channel) -> Result<i32, BootError> {
     watch::block_signals().map_err(host_nix("block signals"))?;
     let platform = match args.platform.as_str() {
         "ptrace" => platform::ptrace::Ptrace::new()?,
-        "" | "systrap" => {
-            platform::systrap::Systrap::new(platform::systrap::Options { patching: !args.disable_patching })?
-        }
+        "" | "systrap" => platform::systrap::Systrap::new(platform::systrap::Options {
+            patching: !args.disable_patching,
+            ..platform::systrap::Options::default()
+        })?,
         other => return Err(BootError::UnknownPlatform(other.to_owned())),
     };
     let memory = memmap::MemoryFile::new().map_err(host("make the memory file"))?;
