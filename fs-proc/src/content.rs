@@ -27,6 +27,11 @@ pub(crate) fn is_guarded(node: &Node) -> bool {
     }
 }
 
+/// Files that hold what they are about since they were opened; the others ask for the process at each read.
+fn outlives(name: &str) -> bool {
+    matches!(name, "auxv" | "environ" | "mem" | "mounts" | "mountinfo" | "mountstats")
+}
+
 #[derive(Debug)]
 pub(crate) struct ContentFile {
     inode: Arc<ProcInode>,
@@ -58,14 +63,21 @@ impl ContentFile {
                 Static::CpuInfo => cpuinfo(&kernel, &self.inode.instance.cpu_info),
                 Static::Dir(_) | Static::Cpus(_) | Static::Link(_) => return Err(Errno::EINVAL),
             }),
+            Node::Entry(_, entry) if !outlives(entry.name) && !self.inode.node.is_live(&kernel) => {
+                Err(Errno::ESRCH)
+            }
             Node::Entry(s, entry) => match entry.kind {
                 Kind::File(make) | Kind::Writable(make, _) => make(&s.task, s.whole),
                 _ => Err(Errno::EINVAL),
             },
             Node::FdInfo(s, fd) => pid::fdinfo(&s.task, *fd),
             Node::NetFile(_, name) => {
-                let text = NET.iter().find(|(n, _)| n == name).map_or("", |(_, text)| text);
-                Ok(text.as_bytes().to_vec())
+                let heading = NET.iter().find(|(n, _)| n == name).map_or("", |(_, text)| text);
+                let mut text = heading.as_bytes().to_vec();
+                if let Some(rows) = vfs::net_table(name) {
+                    text.extend(rows(&kernel));
+                }
+                Ok(text)
             }
             _ => Err(Errno::EINVAL),
         }

@@ -13,7 +13,7 @@ use crate::directory::ProcDirectory;
 use crate::node::{NET, Node, Subject, Table};
 use crate::pid::{self, Kind, NAMESPACES};
 use crate::system::{PROC, SYSFS, Static};
-use crate::{Instance, content};
+use crate::{Instance, Which, content};
 
 #[derive(Debug)]
 pub(crate) struct ProcInode {
@@ -37,6 +37,12 @@ fn in_table(table: Table, name: &[u8]) -> Option<Node> {
             Node::Static(line)
         }
     })
+}
+
+/// How many directories a table has.
+fn directories(table: Table) -> u32 {
+    let count = table.iter().filter(|(_, line)| matches!(line, Static::Dir(_) | Static::Cpus(_))).count();
+    u32::try_from(count).unwrap_or(0)
 }
 
 fn process(kernel: &Kernel, name: &[u8]) -> Option<Node> {
@@ -67,6 +73,9 @@ fn of_task(subject: &Subject, name: &[u8]) -> Option<Node> {
 
 impl Node {
     fn child(&self, cx: &OpCx<'_>, kernel: &Kernel, name: &[u8]) -> Result<Self, Errno> {
+        if self.subject().is_some() && !self.is_live(kernel) {
+            return Err(Errno::ENOENT);
+        }
         let found = match self {
             Self::ProcRoot => match name {
                 b"self" => Some(Self::SelfLink),
@@ -108,7 +117,7 @@ impl Node {
     }
 
     /// Tells whether what it is about still exists.
-    fn is_live(&self, kernel: &Kernel) -> bool {
+    pub(crate) fn is_live(&self, kernel: &Kernel) -> bool {
         match (self, self.subject()) {
             (_, None) => true,
             (Self::Fd(s, fd) | Self::FdInfo(s, fd), _) => pid::fd_mode(&s.task, *fd).is_ok(),
@@ -132,7 +141,13 @@ impl InodeOps for ProcInode {
             (c.euid, c.egid)
         });
         let time = Timespec::from_ns(kernel.clock().realtime_ns());
-        let nlink = if mode & S_IFMT == S_IFDIR { 2 } else { 1 };
+        let nlink = match &self.node {
+            Node::ProcRoot => {
+                2 + directories(PROC) + u32::try_from(kernel.thread_groups().len()).unwrap_or(u32::MAX)
+            }
+            _ if mode & S_IFMT == S_IFDIR => 2,
+            _ => 1,
+        };
         let size = if matches!(self.node, Node::Fd(..)) { 64 } else { 0 };
         Ok(Metadata {
             dev: self.instance.device,
@@ -212,6 +227,20 @@ impl InodeOps for ProcInode {
 
     fn caching(&self) -> Caching {
         Caching::Never
+    }
+
+    fn never_makes_names(&self) -> bool {
+        self.instance.which == Which::Proc
+    }
+
+    /// The directory of a process that is gone cannot be searched, Linux `proc_pid_permission`.
+    fn access(&self, cx: &OpCx<'_>, mask: u32) -> Result<(), Errno> {
+        let is_process = matches!(&self.node, Node::Task(subject) if subject.whole);
+        if is_process && !self.node.is_live(&*self.instance.kernel()?) {
+            return Err(Errno::ESRCH);
+        }
+        let meta = self.metadata()?;
+        vfs::permission::generic(cx.creds, meta.mode, meta.uid, meta.gid, mask)
     }
 
     fn revalidate(&self, _: &OpCx<'_>) -> bool {
