@@ -76,6 +76,8 @@ pub struct Task {
     pub(crate) cpu: CpuClock,
     start_ns: u64,
     exiting: AtomicBool,
+    /// It hands on no priority-inheriting futexes any more.
+    left_pi: AtomicBool,
     pub(crate) state: Mutex<TaskState>,
 }
 
@@ -94,6 +96,7 @@ impl Task {
             cpu: CpuClock::default(),
             start_ns: group.kernel().clock().monotonic_ns(),
             exiting: AtomicBool::new(false),
+            left_pi: AtomicBool::new(false),
             state: Mutex::new(LockClass::Task, state),
         })
     }
@@ -140,6 +143,12 @@ impl Task {
     #[must_use]
     pub fn is_exiting(&self) -> bool {
         self.exiting.load(Ordering::SeqCst) || self.group.is_exiting()
+    }
+    pub(crate) fn has_left_pi(&self) -> bool {
+        self.left_pi.load(Ordering::SeqCst)
+    }
+    pub(crate) fn leave_pi(&self) {
+        self.left_pi.store(true, Ordering::SeqCst);
     }
     pub(crate) fn set_exiting(&self) {
         self.exiting.store(true, Ordering::SeqCst);
