@@ -9,7 +9,7 @@ use vfs::{FileOps, OpCx};
 use crate::inode::{ProcInode, namespace_of};
 use crate::node::{NET, Node};
 use crate::pid::{self, Kind};
-use crate::system::{Static, cpuinfo};
+use crate::system::{PerCpu, Static, cpuinfo};
 
 /// The most that one write brings.
 const WRITE_LIMIT: usize = 4096;
@@ -70,6 +70,7 @@ impl ContentFile {
                 Kind::File(make) | Kind::Writable(make, _) => make(&s.task, s.whole),
                 _ => Err(Errno::EINVAL),
             },
+            Node::CpuFile(n, PerCpu::File(make)) => Ok(make(&kernel, *n).into_bytes()),
             Node::FdInfo(s, fd) => pid::fdinfo(&s.task, *fd),
             Node::NetFile(_, name) => {
                 let heading = NET.iter().find(|(n, _)| n == name).map_or("", |(_, text)| text);

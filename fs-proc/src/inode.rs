@@ -12,7 +12,7 @@ use crate::content::ContentFile;
 use crate::directory::ProcDirectory;
 use crate::node::{NET, Node, Subject, Table};
 use crate::pid::{self, Kind, NAMESPACES};
-use crate::system::{PROC, SYSFS, Static};
+use crate::system::{CPU_N, PROC, PerCpu, SYSFS, Static};
 use crate::{Instance, Which, content};
 
 #[derive(Debug)]
@@ -72,6 +72,14 @@ fn of_task(subject: &Subject, name: &[u8]) -> Option<Node> {
 }
 
 impl Node {
+    /// What a name in the directory of a processor stands for.
+    pub(crate) const fn of_cpu(cpu: u32, line: &'static PerCpu) -> Self {
+        match line {
+            PerCpu::File(_) => Self::CpuFile(cpu, line),
+            PerCpu::Dir(table) => Self::CpuDir(cpu, table),
+        }
+    }
+
     fn child(&self, cx: &OpCx<'_>, kernel: &Kernel, name: &[u8]) -> Result<Self, Errno> {
         if self.subject().is_some() && !self.is_live(kernel) {
             return Err(Errno::ENOENT);
@@ -86,9 +94,12 @@ impl Node {
             Self::Table(table) => in_table(table, name),
             Self::Cpus(table) => in_table(table, name).or_else(|| {
                 let n = name.strip_prefix(b"cpu").and_then(number)?.cast_unsigned();
-                (n < kernel.cpus()).then_some(Self::Cpu(n))
+                (n < kernel.cpus()).then_some(Self::CpuDir(n, CPU_N))
             }),
-            Self::Cpu(_) => None,
+            Self::CpuDir(n, table) => {
+                let found = table.iter().find(|(known, _)| known.as_bytes() == name);
+                found.map(|(_, line)| Self::of_cpu(*n, line))
+            }
             Self::Task(subject) => of_task(subject, name),
             Self::Threads(subject) => {
                 let id = number(name);
