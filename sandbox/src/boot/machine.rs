@@ -61,6 +61,7 @@ impl Machine {
             min_signal_stack: self.auxv.min_signal_stack,
             vdso: platform.vdso(),
         };
+        memory_file.set_limit(self.memory);
         let kernel = Kernel::new(KernelArgs {
             memory_file,
             clock: Arc::new(HostTime),
@@ -84,11 +85,6 @@ impl Machine {
             max_bytes: STRACE_BYTES,
             sink: Box::new(report::line),
         });
-        if let Some(options) = &strace {
-            for name in options.unknown() {
-                report::line(&format!("--strace-syscalls: there is no system call {name}"));
-            }
-        }
         syscalls::install(kernel, syscalls::Options { strace });
         fs_proc::register(kernel, &self.cpu_info);
         vfs::tmpfs::register(kernel.memory_file(), self.memory / 2);
