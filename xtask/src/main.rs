@@ -10,6 +10,7 @@ mod bundle;
 mod conformance;
 mod demo;
 mod docker;
+mod hostile_bundle;
 mod posture;
 mod proc;
 mod pty;
