@@ -34,6 +34,88 @@ pub struct Termios2 {
     pub ospeed: u32,
 }
 
+/// How many control characters [`Termio`] has.
+pub const NCC: usize = 8;
+
+/// `struct termio` of System V, what `TCGETA` gives: the lower halves of the modes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Termio {
+    /// Input modes.
+    pub iflag: u16,
+    /// Output modes.
+    pub oflag: u16,
+    /// Control modes.
+    pub cflag: u16,
+    /// Local modes.
+    pub lflag: u16,
+    /// Line discipline.
+    pub line: u8,
+    /// Control characters.
+    pub cc: [u8; NCC],
+    /// Padding.
+    pub pad: u8,
+}
+
+/// The lower half of a mode.
+const fn low(mode: u32) -> u16 {
+    let [a, b, _, _] = mode.to_le_bytes();
+    u16::from_le_bytes([a, b])
+}
+
+impl From<&Termios> for Termio {
+    fn from(t: &Termios) -> Self {
+        let mut cc = [0; NCC];
+        cc.iter_mut().zip(t.cc).for_each(|(to, from)| *to = from);
+        Self {
+            iflag: low(t.iflag),
+            oflag: low(t.oflag),
+            cflag: low(t.cflag),
+            lflag: low(t.lflag),
+            line: t.line,
+            cc,
+            pad: 0,
+        }
+    }
+}
+
+impl Termio {
+    /// Attributes with these in place of what they cover, Linux `user_termio_to_kernel_termios`.
+    #[must_use]
+    pub fn applied_to(&self, mut t: Termios) -> Termios {
+        let join = |old: u32, new: u16| old & 0xffff_0000 | u32::from(new);
+        t.iflag = join(t.iflag, self.iflag);
+        t.oflag = join(t.oflag, self.oflag);
+        t.cflag = join(t.cflag, self.cflag);
+        t.lflag = join(t.lflag, self.lflag);
+        t.line = self.line;
+        t.cc.iter_mut().zip(self.cc).for_each(|(to, from)| *to = from);
+        t
+    }
+}
+
+impl Termios {
+    /// No mode, no character.
+    pub const NONE: Self = Self { iflag: 0, oflag: 0, cflag: 0, lflag: 0, line: 0, cc: [0; NCCS] };
+
+    /// These attributes, with what `lock` marks as it is in `old`, Linux `unset_locked_termios`.
+    #[must_use]
+    pub fn with_locked(mut self, old: &Self, lock: &Self) -> Self {
+        let keep = |new: u32, old: u32, lock: u32| new & !lock | old & lock;
+        self.iflag = keep(self.iflag, old.iflag, lock.iflag);
+        self.oflag = keep(self.oflag, old.oflag, lock.oflag);
+        self.cflag = keep(self.cflag, old.cflag, lock.cflag);
+        self.lflag = keep(self.lflag, old.lflag, lock.lflag);
+        if lock.line != 0 {
+            self.line = old.line;
+        }
+        for ((to, old), _) in self.cc.iter_mut().zip(old.cc).zip(lock.cc).filter(|(_, lock)| *lock != 0) {
+            *to = old;
+        }
+        self
+    }
+}
+
 /// `struct winsize`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -107,5 +189,6 @@ impl Default for Termios {
 const _: () = {
     assert!(size_of::<Termios>() == 36);
     assert!(size_of::<Termios2>() == 44);
+    assert!(size_of::<Termio>() == 18);
     assert!(size_of::<Winsize>() == 8);
 };

@@ -9,7 +9,7 @@ use vfs::{FileOps, OpCx};
 use crate::inode::{ProcInode, namespace_of};
 use crate::node::{NET, Node};
 use crate::pid::{self, Kind};
-use crate::system::{Static, cpuinfo};
+use crate::system::{PerCpu, Static, cpuinfo};
 
 /// The most that one write brings.
 const WRITE_LIMIT: usize = 4096;
@@ -25,6 +25,11 @@ pub(crate) fn is_guarded(node: &Node) -> bool {
         Node::FdInfo(..) => true,
         _ => false,
     }
+}
+
+/// Files that hold what they are about since they were opened; the others ask for the process at each read.
+fn outlives(name: &str) -> bool {
+    matches!(name, "auxv" | "environ" | "mem" | "mounts" | "mountinfo" | "mountstats")
 }
 
 #[derive(Debug)]
@@ -58,14 +63,22 @@ impl ContentFile {
                 Static::CpuInfo => cpuinfo(&kernel, &self.inode.instance.cpu_info),
                 Static::Dir(_) | Static::Cpus(_) | Static::Link(_) => return Err(Errno::EINVAL),
             }),
+            Node::Entry(_, entry) if !outlives(entry.name) && !self.inode.node.is_live(&kernel) => {
+                Err(Errno::ESRCH)
+            }
             Node::Entry(s, entry) => match entry.kind {
                 Kind::File(make) | Kind::Writable(make, _) => make(&s.task, s.whole),
                 _ => Err(Errno::EINVAL),
             },
+            Node::CpuFile(n, PerCpu::File(make)) => Ok(make(&kernel, *n).into_bytes()),
             Node::FdInfo(s, fd) => pid::fdinfo(&s.task, *fd),
             Node::NetFile(_, name) => {
-                let text = NET.iter().find(|(n, _)| n == name).map_or("", |(_, text)| text);
-                Ok(text.as_bytes().to_vec())
+                let heading = NET.iter().find(|(n, _)| n == name).map_or("", |(_, text)| text);
+                let mut text = heading.as_bytes().to_vec();
+                if let Some(rows) = vfs::net_table(name) {
+                    text.extend(rows(&kernel));
+                }
+                Ok(text)
             }
             _ => Err(Errno::EINVAL),
         }

@@ -9,7 +9,7 @@ use vfs::{DirEntry, DirSink, FileOps, OpCx};
 use crate::inode::ProcInode;
 use crate::node::{NET, Node, Subject, Table};
 use crate::pid::{self, NAMESPACES};
-use crate::system::{PROC, SYSFS, Static};
+use crate::system::{CPU_N, PROC, SYSFS, Static};
 
 /// Positions of processes and descriptors: their number above this, so that those that come and go move no other.
 const NUMBERS: u64 = 1 << 20;
@@ -77,7 +77,13 @@ fn list(node: &Node, cx: &OpCx<'_>, kernel: &Kernel) -> Result<Vec<Listed>, Errn
         Node::Cpus(table) => {
             out.table(table);
             for n in 0..kernel.cpus() {
-                out.named(&format!("cpu{n}"), Node::Cpu(n).ino(), S_IFDIR);
+                out.named(&format!("cpu{n}"), Node::CpuDir(n, CPU_N).ino(), S_IFDIR);
+            }
+        }
+        Node::CpuDir(n, table) => {
+            for (name, line) in *table {
+                let node = Node::of_cpu(*n, line);
+                out.named(name, node.ino(), node.mode() & S_IFMT);
             }
         }
         Node::Task(subject) => {

@@ -12,8 +12,8 @@ use crate::content::ContentFile;
 use crate::directory::ProcDirectory;
 use crate::node::{NET, Node, Subject, Table};
 use crate::pid::{self, Kind, NAMESPACES};
-use crate::system::{PROC, SYSFS, Static};
-use crate::{Instance, content};
+use crate::system::{CPU_N, PROC, PerCpu, SYSFS, Static};
+use crate::{Instance, Which, content};
 
 #[derive(Debug)]
 pub(crate) struct ProcInode {
@@ -37,6 +37,12 @@ fn in_table(table: Table, name: &[u8]) -> Option<Node> {
             Node::Static(line)
         }
     })
+}
+
+/// How many directories a table has.
+fn directories(table: Table) -> u32 {
+    let count = table.iter().filter(|(_, line)| matches!(line, Static::Dir(_) | Static::Cpus(_))).count();
+    u32::try_from(count).unwrap_or(0)
 }
 
 fn process(kernel: &Kernel, name: &[u8]) -> Option<Node> {
@@ -66,7 +72,18 @@ fn of_task(subject: &Subject, name: &[u8]) -> Option<Node> {
 }
 
 impl Node {
+    /// What a name in the directory of a processor stands for.
+    pub(crate) const fn of_cpu(cpu: u32, line: &'static PerCpu) -> Self {
+        match line {
+            PerCpu::File(_) => Self::CpuFile(cpu, line),
+            PerCpu::Dir(table) => Self::CpuDir(cpu, table),
+        }
+    }
+
     fn child(&self, cx: &OpCx<'_>, kernel: &Kernel, name: &[u8]) -> Result<Self, Errno> {
+        if self.subject().is_some() && !self.is_live(kernel) {
+            return Err(Errno::ENOENT);
+        }
         let found = match self {
             Self::ProcRoot => match name {
                 b"self" => Some(Self::SelfLink),
@@ -77,9 +94,12 @@ impl Node {
             Self::Table(table) => in_table(table, name),
             Self::Cpus(table) => in_table(table, name).or_else(|| {
                 let n = name.strip_prefix(b"cpu").and_then(number)?.cast_unsigned();
-                (n < kernel.cpus()).then_some(Self::Cpu(n))
+                (n < kernel.cpus()).then_some(Self::CpuDir(n, CPU_N))
             }),
-            Self::Cpu(_) => None,
+            Self::CpuDir(n, table) => {
+                let found = table.iter().find(|(known, _)| known.as_bytes() == name);
+                found.map(|(_, line)| Self::of_cpu(*n, line))
+            }
             Self::Task(subject) => of_task(subject, name),
             Self::Threads(subject) => {
                 let id = number(name);
@@ -108,7 +128,7 @@ impl Node {
     }
 
     /// Tells whether what it is about still exists.
-    fn is_live(&self, kernel: &Kernel) -> bool {
+    pub(crate) fn is_live(&self, kernel: &Kernel) -> bool {
         match (self, self.subject()) {
             (_, None) => true,
             (Self::Fd(s, fd) | Self::FdInfo(s, fd), _) => pid::fd_mode(&s.task, *fd).is_ok(),
@@ -133,7 +153,13 @@ impl InodeOps for ProcInode {
             (c.euid, c.egid)
         });
         let time = Timespec::from_ns(kernel.clock().realtime_ns());
-        let nlink = if mode & S_IFMT == S_IFDIR { 2 } else { 1 };
+        let nlink = match &self.node {
+            Node::ProcRoot => {
+                2 + directories(PROC) + u32::try_from(kernel.thread_groups().len()).unwrap_or(u32::MAX)
+            }
+            _ if mode & S_IFMT == S_IFDIR => 2,
+            _ => 1,
+        };
         let size = if matches!(self.node, Node::Fd(..)) { 64 } else { 0 };
         Ok(Metadata {
             dev: self.instance.device,
@@ -213,6 +239,20 @@ impl InodeOps for ProcInode {
 
     fn caching(&self) -> Caching {
         Caching::Never
+    }
+
+    fn never_makes_names(&self) -> bool {
+        self.instance.which == Which::Proc
+    }
+
+    /// The directory of a process that is gone cannot be searched, Linux `proc_pid_permission`.
+    fn access(&self, cx: &OpCx<'_>, mask: u32) -> Result<(), Errno> {
+        let is_process = matches!(&self.node, Node::Task(subject) if subject.whole);
+        if is_process && !self.node.is_live(&*self.instance.kernel()?) {
+            return Err(Errno::ESRCH);
+        }
+        let meta = self.metadata()?;
+        vfs::permission::generic(cx.creds, meta.mode, meta.uid, meta.gid, mask)
     }
 
     fn revalidate(&self, _: &OpCx<'_>) -> bool {

@@ -5,7 +5,7 @@ use abi::stat::{S_IFDIR, S_IFLNK, S_IFREG};
 use kernel::Task;
 
 use crate::pid::{self, Entry, Kind};
-use crate::system::Static;
+use crate::system::{CpuTable, PerCpu, Static};
 
 /// A directory of a table.
 pub(crate) type Table = &'static [(&'static str, Static)];
@@ -28,8 +28,10 @@ pub(crate) enum Node {
     Table(Table),
     /// A directory with one directory for each processor, and what else is there.
     Cpus(Table),
-    /// `cpuN`.
-    Cpu(u32),
+    /// A directory of one processor.
+    CpuDir(u32, CpuTable),
+    /// A file of one processor.
+    CpuFile(u32, &'static PerCpu),
     /// A file or link of a table.
     Static(&'static Static),
     /// `self`.
@@ -89,7 +91,9 @@ impl Node {
     /// Type and permissions.
     pub(crate) fn mode(&self) -> u32 {
         match self {
-            Self::ProcRoot | Self::SysRoot | Self::Table(_) | Self::Cpus(_) | Self::Cpu(_) => S_IFDIR | 0o555,
+            Self::ProcRoot | Self::SysRoot | Self::Table(_) | Self::Cpus(_) | Self::CpuDir(..) => {
+                S_IFDIR | 0o555
+            }
             Self::Task(_) | Self::Threads(_) | Self::FdInfos(_) | Self::Net(_) => S_IFDIR | 0o555,
             Self::Static(line) => match line {
                 Static::File(_) | Static::Text(_) | Static::CpuInfo => S_IFREG | 0o444,
@@ -106,7 +110,7 @@ impl Node {
             Self::Fds(_) => S_IFDIR | 0o500,
             Self::Namespaces(_) => S_IFDIR | 0o511,
             Self::Fd(subject, fd) => S_IFLNK | pid::fd_mode(&subject.task, *fd).unwrap_or(0),
-            Self::FdInfo(..) | Self::NetFile(..) => S_IFREG | 0o444,
+            Self::FdInfo(..) | Self::NetFile(..) | Self::CpuFile(..) => S_IFREG | 0o444,
         }
     }
 
@@ -128,7 +132,8 @@ impl Node {
             | Self::SysRoot
             | Self::Table(_)
             | Self::Cpus(_)
-            | Self::Cpu(_)
+            | Self::CpuDir(..)
+            | Self::CpuFile(..)
             | Self::Static(_)
             | Self::SelfLink
             | Self::ThreadSelf => None,
@@ -140,12 +145,14 @@ impl Node {
         let task =
             |s: &Subject| 1 << 48 | u64::from(s.task.tid().cast_unsigned()) << 20 | u64::from(s.whole) << 19;
         let at = |p: usize| (p as u64) & 0xffff_ffff_ffff;
+        let of_cpu = |n: u32, p: usize| 1 << 51 | (at(p) & 0xffff_ffff) << 16 | u64::from(n);
         match self {
             Self::ProcRoot | Self::SysRoot => 1,
             Self::SelfLink => 2,
             Self::ThreadSelf => 3,
             Self::Table(t) | Self::Cpus(t) => 1 << 50 | at(t.as_ptr().addr()),
-            Self::Cpu(n) => 1 << 51 | u64::from(*n),
+            Self::CpuDir(n, table) => of_cpu(*n, table.as_ptr().addr()),
+            Self::CpuFile(n, file) => of_cpu(*n, std::ptr::from_ref::<PerCpu>(file).addr()),
             Self::Static(line) => 1 << 52 | at(std::ptr::from_ref::<Static>(line).addr()),
             Self::Task(s) => task(s),
             Self::Entry(s, entry) => {

@@ -15,8 +15,12 @@ const FUTEX_WAKE: i32 = 1;
 const FUTEX_REQUEUE: i32 = 3;
 const FUTEX_CMP_REQUEUE: i32 = 4;
 const FUTEX_WAKE_OP: i32 = 5;
+const FUTEX_LOCK_PI: i32 = 6;
+const FUTEX_UNLOCK_PI: i32 = 7;
+const FUTEX_TRYLOCK_PI: i32 = 8;
 const FUTEX_WAIT_BITSET: i32 = 9;
 const FUTEX_WAKE_BITSET: i32 = 10;
+const FUTEX_LOCK_PI2: i32 = 13;
 const FUTEX_PRIVATE_FLAG: i32 = 128;
 const FUTEX_CLOCK_REALTIME: i32 = 256;
 
@@ -37,7 +41,7 @@ fn count(value: u32) -> usize {
 /// `futex(2)`
 ///
 /// # Errors
-/// `EAGAIN`, `ETIMEDOUT`, `EINTR`, `EINVAL`, `EFAULT`, `ENOSYS` for unknown operations.
+/// `EAGAIN`, `ETIMEDOUT`, `EINTR`, `EINVAL`, `EFAULT`, `EDEADLK`, `EPERM`, `ESRCH`, `ENOSYS` for unknown operations.
 pub fn futex(
     cx: &mut Cx<'_>,
     addr: u64,
@@ -50,7 +54,7 @@ pub fn futex(
     let private = op & FUTEX_PRIVATE_FLAG != 0;
     let realtime = op & FUTEX_CLOCK_REALTIME != 0;
     let command = op & !(FUTEX_PRIVATE_FLAG | FUTEX_CLOCK_REALTIME);
-    if realtime && !matches!(command, FUTEX_WAIT_BITSET | FUTEX_WAIT | 11 | 13) {
+    if realtime && !matches!(command, FUTEX_WAIT_BITSET | FUTEX_WAIT | 11 | FUTEX_LOCK_PI2) {
         return Err(Errno::ENOSYS);
     }
     let mm = Arc::clone(cx.memory()?);
@@ -80,7 +84,16 @@ pub fn futex(
             let op = WakeOp::decode(value3)?;
             cx.kernel().futexes().wake_op(&mm, (addr, addr2), private, (count(value), count2), op)
         }
-        6..=8 | 11..=13 => Err(cx.unsupported("futex: priority inheritance", Errno::ENOSYS)),
+        FUTEX_LOCK_PI | FUTEX_LOCK_PI2 => {
+            let realtime = realtime || command == FUTEX_LOCK_PI;
+            let timeout =
+                UserPtr::<Timespec>::new(timeout).read_if_some(cx)?.map(Timespec::to_ns).transpose()?;
+            let deadline = timeout.map(|at| monotonic_deadline(cx, at, realtime));
+            cx.kernel().futexes().lock_pi(cx.cur, (addr, private), deadline, true).map(|()| 0)
+        }
+        FUTEX_TRYLOCK_PI => cx.kernel().futexes().lock_pi(cx.cur, (addr, private), None, false).map(|()| 0),
+        FUTEX_UNLOCK_PI => cx.kernel().futexes().unlock_pi(cx.cur, addr, private).map(|()| 0),
+        11 | 12 => Err(cx.unsupported("futex: requeueing to priority inheritance", Errno::ENOSYS)),
         _ => Err(Errno::ENOSYS),
     }
 }

@@ -271,6 +271,11 @@ pub trait InodeOps: Any + Send + Sync + Debug {
         Caching::Cached
     }
 
+    /// Of a directory: a missing name is `ENOENT` even to who would make it, as in proc, whose lookups fail with it.
+    fn never_makes_names(&self) -> bool {
+        false
+    }
+
     /// Tells whether the name that led here still does; asked unless [`Caching::Cached`].
     fn revalidate(&self, cx: &OpCx<'_>) -> bool {
         let _ = cx;

@@ -5,11 +5,13 @@ use abi::stat::S_IFREG;
 use kernel::{File, Task};
 
 use crate::FileDescription;
+use crate::tty::{Master, open_peer};
 
 const FIONREAD: u32 = 0x541b;
 const FIONBIO: u32 = 0x5421;
 const FIOASYNC: u32 = 0x5452;
 const FIGETBSZ: u32 = 2;
+const TIOCGPTPEER: u32 = 0x5441;
 
 fn read_flag(task: &Task, arg: u64) -> Result<bool, Errno> {
     let mm = task.mm().ok_or(Errno::EFAULT)?;
@@ -42,6 +44,9 @@ pub(crate) fn ioctl(file: &FileDescription, task: &Task, cmd: u32, arg: u64) -> 
         FIGETBSZ => {
             let size = file.path().mount.sb().fs().stat_fs()?.bsize;
             write_int(task, arg, i32::try_from(size).or(Err(Errno::EINVAL))?)
+        }
+        TIOCGPTPEER if let Some(master) = file.ops().downcast_ref::<Master>() => {
+            open_peer(file, master, task, arg)
         }
         _ => file.ops().ioctl(&file.cx(task), cmd, arg),
     }

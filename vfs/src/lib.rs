@@ -49,8 +49,8 @@ pub use namespace::{MountMap, MountNamespace};
 pub use ops::{OpenHow, Times, Vfs};
 pub use path::{Path, PathName};
 pub use registry::{
-    CharDevice, FileSystemType, filesystem_type, filesystem_types, open_char_device, register_char_device,
-    register_filesystem,
+    CharDevice, FileSystemType, NetTable, filesystem_type, filesystem_types, net_table, open_char_device,
+    register_char_device, register_filesystem, register_net_table,
 };
 pub use socket::{Ancillary, Received, SendArgs, SocketFamily, SocketOps};
 pub use walk::{At, LookupFlags};

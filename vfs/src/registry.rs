@@ -4,6 +4,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use abi::Errno;
+use kernel::Kernel;
 use sync::{LockClass, RwLock};
 
 use crate::{FileOps, FileSystem, OpCx};
@@ -80,4 +81,20 @@ pub fn open_char_device(cx: &OpCx<'_>, rdev: u64, flags: u32) -> Result<Arc<dyn 
         last.filter(|(_, (end, _))| minor <= *end).map(|(_, (_, device))| Arc::clone(device))
     };
     found.ok_or(Errno::ENXIO)?.open(cx, minor, flags)
+}
+
+/// Makes the lines of a file in `/proc/net`, without its heading.
+pub type NetTable = fn(&Kernel) -> Vec<u8>;
+
+static NET_TABLES: RwLock<BTreeMap<&'static str, NetTable>> = RwLock::new(LockClass::Leaf, BTreeMap::new());
+
+/// Registers who tells of its sockets in the file of this name in `/proc/net`; a later registration replaces an earlier one.
+pub fn register_net_table(name: &'static str, table: NetTable) {
+    NET_TABLES.write().insert(name, table);
+}
+
+/// Who tells of its sockets in the file of this name in `/proc/net`.
+#[must_use]
+pub fn net_table(name: &str) -> Option<NetTable> {
+    NET_TABLES.read().get(name).copied()
 }

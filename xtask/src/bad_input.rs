@@ -3,7 +3,7 @@
 use crate::bundle::{Bundle, Runtime, Scratch};
 use crate::report::Report;
 use crate::run::Output;
-use crate::{Options, proc, rootfs, run};
+use crate::{Options, hostile_bundle, proc, rootfs, run};
 use anyhow::{Result, ensure};
 use std::path::Path;
 use std::time::Duration;
@@ -71,6 +71,16 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
         args.extend((name == "exec").then_some("true"));
         case(&format!("{name} of an unknown container"), &|| verb(&runtime, &args));
     }
+    for names in ["bogus", "read,no_such_call"] {
+        case(&format!("--strace-syscalls={names}"), &|| {
+            let bundle = Bundle::scratch(&runtime, &root, &["true"], false)?;
+            let dir = bundle.dir.display().to_string();
+            verb(&runtime, &[&format!("--strace-syscalls={names}"), "run", "--bundle", &dir, "x"])
+        });
+    }
+    let refused = |test: &hostile_bundle::Attempt<'_>| judge(&runtime, test);
+    hostile_bundle::refused(options, &mut report, (&runtime, &root), &refused)?;
+    hostile_bundle::odd(options, &mut report, &runtime, &root)?;
     if options.selects("duplicate id") {
         report.record("duplicate id", duplicate(&runtime));
     }

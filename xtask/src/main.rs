@@ -12,6 +12,7 @@ mod containerd;
 mod cri;
 mod demo;
 mod docker;
+mod hostile_bundle;
 mod image;
 mod oci;
 mod podman;

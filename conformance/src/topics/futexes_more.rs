@@ -20,6 +20,10 @@ topic!(futexes_more: [
     robust_list_marks_the_owner_dead,
     robust_list_calls,
     pi_lock_and_unlock,
+    pi_waits_until_a_time,
+    pi_knows_a_circle,
+    pi_owner_that_dies_hands_on,
+    pi_owner_that_is_not_there,
     waitv_wakes_by_any,
     ping_pong,
 ]);
@@ -176,6 +180,86 @@ fn pi_lock_and_unlock() -> CaseResult {
     futex(&words[0], libc::FUTEX_UNLOCK_PI, 0, None)?;
     check_eq!(wait_for(child)?, Ended::Exited(0));
     check_eq!(words[0].load(Ordering::SeqCst), 0);
+    Ok(())
+}
+
+const FUTEX_WAITERS: u32 = 0x8000_0000;
+const FUTEX_OWNER_DIED: u32 = 0x4000_0000;
+
+/// Lets others run until somebody waits for the lock.
+fn until_contended(word: &AtomicU32) {
+    while word.load(Ordering::SeqCst) & FUTEX_WAITERS == 0 {
+        std::thread::yield_now();
+    }
+}
+
+fn pi_waits_until_a_time() -> CaseResult {
+    const FUTEX_LOCK_PI2: i32 = 13;
+    let words = shared_words()?;
+    futex(&words[0], libc::FUTEX_LOCK_PI, 0, None)?;
+    let child = fork_child(|| {
+        // Both are points of a clock, and gone: of the wall clock and of the monotonic one.
+        let outcomes = [libc::FUTEX_LOCK_PI, FUTEX_LOCK_PI2]
+            .map(|op| futex(&words[0], op, 0, Some(&timespec(1))).map_err(|error| error.errno));
+        i32::from(outcomes != [Err(libc::ETIMEDOUT); 2])
+    })?;
+    check_eq!(wait_for(child)?, Ended::Exited(0));
+    check_eq!(words[0].load(Ordering::SeqCst), std::process::id() | FUTEX_WAITERS);
+    futex(&words[0], libc::FUTEX_UNLOCK_PI, 0, None)?;
+    check_eq!(words[0].load(Ordering::SeqCst), 0);
+    expect_errno!(futex(&words[0], libc::FUTEX_UNLOCK_PI, 0, None), libc::EPERM);
+    Ok(())
+}
+
+fn pi_knows_a_circle() -> CaseResult {
+    let words = shared_words()?;
+    futex(&words[0], libc::FUTEX_LOCK_PI, 0, None)?;
+    let child = fork_child(|| {
+        if futex(&words[1], libc::FUTEX_LOCK_PI, 0, None) != Ok(0) {
+            return 1;
+        }
+        if futex(&words[0], libc::FUTEX_LOCK_PI, 0, None) != Ok(0) {
+            return 2;
+        }
+        i32::from(futex(&words[0], libc::FUTEX_UNLOCK_PI, 0, None) != Ok(0)) * 3
+    })?;
+    until_contended(&words[0]);
+    expect_errno!(futex(&words[1], libc::FUTEX_LOCK_PI, 0, None), libc::EDEADLK);
+    futex(&words[0], libc::FUTEX_UNLOCK_PI, 0, None)?;
+    check_eq!(wait_for(child)?, Ended::Exited(0));
+    Ok(())
+}
+
+fn pi_owner_that_dies_hands_on() -> CaseResult {
+    let words = shared_words()?;
+    let child = fork_child(|| {
+        if futex(&words[0], libc::FUTEX_LOCK_PI, 0, None) != Ok(0) {
+            return 1;
+        }
+        post(&words[1]);
+        until_contended(&words[0]);
+        0
+    })?;
+    wait_for_word(&words[1], 1);
+    futex(&words[0], libc::FUTEX_LOCK_PI, 0, None)?;
+    let word = words[0].load(Ordering::SeqCst);
+    check_eq!(word & !FUTEX_WAITERS, std::process::id() | FUTEX_OWNER_DIED);
+    check_eq!(wait_for(child)?, Ended::Exited(0));
+    futex(&words[0], libc::FUTEX_UNLOCK_PI, 0, None)?;
+    check_eq!(words[0].load(Ordering::SeqCst), 0);
+    Ok(())
+}
+
+fn pi_owner_that_is_not_there() -> CaseResult {
+    let words = shared_words()?;
+    let child = fork_child(|| 0)?;
+    check_eq!(wait_for(child)?, Ended::Exited(0));
+    words[0].store(child.cast_unsigned(), Ordering::SeqCst);
+    expect_errno!(futex(&words[0], libc::FUTEX_LOCK_PI, 0, None), libc::ESRCH);
+    // What a dead owner left is taken, and tells so.
+    words[0].store(FUTEX_OWNER_DIED, Ordering::SeqCst);
+    futex(&words[0], libc::FUTEX_LOCK_PI, 0, None)?;
+    check_eq!(words[0].load(Ordering::SeqCst), std::process::id() | FUTEX_OWNER_DIED);
     Ok(())
 }
 

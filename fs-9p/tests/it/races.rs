@@ -2,7 +2,7 @@
 
 use crate::common::{Scratch, connect, connect_plain, export, extended, serve};
 use abi::Errno;
-use fs_9p::client::Client;
+use fs_9p::client::{Client, Fid};
 use fs_9p::proto::{Make, Str, mode, open};
 use fs_9p::server::Limits;
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
@@ -93,6 +93,42 @@ fn a_directory_that_is_moved_away_gives_no_way_up() {
         assert_eq!(inner.walk(&[b"..", b"outside"]).unwrap_err(), Errno::ENOENT);
         assert_eq!(inner.rename(b"../outside", &root.0, b"stolen", 0).unwrap_err(), Errno::EINVAL);
         fs::rename(dir.join("moved"), tree.join("d")).unwrap();
+    }
+}
+
+#[test]
+fn a_directory_that_moves_out_under_a_walk_gives_no_way_up() {
+    let (dir, tree) = tree();
+    fs::create_dir_all(tree.join("d/e/f")).unwrap();
+    fs::write(dir.join("outside/marker"), "OUTSIDE").unwrap();
+    for client in [connect(&tree), connect_plain(&tree)] {
+        let root = client.attach(b"0").unwrap().0;
+        let inner = root.walk(&[b"d", b"e", b"f"]).unwrap().0;
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    fs::rename(tree.join("d/e"), dir.join("outside/e")).unwrap();
+                    fs::rename(dir.join("outside/e"), tree.join("d/e")).unwrap();
+                }
+            });
+            for _ in 0..ROUNDS / 4 {
+                // From a place that is outside for moments, and through it: what is beside it there is never found.
+                let ways: [(&Fid, &[&[u8]]); 3] = [
+                    (&inner, &[b"..", b"..", b"marker"]),
+                    (&inner, &[b"..", b"..", b"..", b"outside"]),
+                    (&root, &[b"d", b"e", b"f", b"..", b"..", b"marker"]),
+                ];
+                for (from, names) in ways {
+                    assert!(from.walk(names).is_err(), "{names:?}");
+                    if let Ok(walked) = from.walk_attr(names, Make::UNOPENED) {
+                        assert!(walked.files.len() < names.len(), "{names:?}");
+                    }
+                }
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+        assert_eq!(root.walk(&[b"d", b"e", b"f"]).unwrap().1.len(), 3);
     }
 }
 

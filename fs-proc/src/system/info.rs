@@ -3,6 +3,8 @@ use std::fmt::Write;
 
 use kernel::Kernel;
 
+use super::topology::layout_line;
+
 /// What uname(2) calls the release; the system calls are those of this version.
 pub use self::version::{RELEASE, VERSION};
 
@@ -119,6 +121,18 @@ pub(crate) fn meminfo(kernel: &Kernel) -> Vec<u8> {
     out.into_bytes()
 }
 
+/// `meminfo` of the only node there is.
+pub(crate) fn node_meminfo(kernel: &Kernel) -> Vec<u8> {
+    let file = kernel.memory_file();
+    let (total, used) = (file.total() / 1024, file.usage_bytes() / 1024);
+    let lines = [("MemTotal", total), ("MemFree", total.saturating_sub(used)), ("MemUsed", used)];
+    let mut out = String::new();
+    for (name, kb) in lines {
+        let _ = writeln!(out, "Node 0 {:<15} {kb:8} kB", format!("{name}:"));
+    }
+    out.into_bytes()
+}
+
 /// `vmstat`: what programs look for first.
 pub(crate) fn vmstat(kernel: &Kernel) -> Vec<u8> {
     let file = kernel.memory_file();
@@ -150,12 +164,27 @@ pub(crate) fn cgroups() -> Vec<u8> {
     b"#subsys_name\thierarchy\tnum_cgroups\tenabled\n".to_vec()
 }
 
+/// The tabs between the name and the colon.
+fn line_tabs(line: &str) -> &str {
+    let name = line.find('\t').unwrap_or(line.len());
+    let colon = line.find(':').unwrap_or(line.len());
+    line.get(name..colon).unwrap_or_default()
+}
+
 /// `cpuinfo`: as many processors as the sandbox has, each described by `block`, the host's lines on one.
 pub(crate) fn cpuinfo(kernel: &Kernel, block: &str) -> Vec<u8> {
     let mut out = String::new();
     for cpu in 0..kernel.cpus().max(1) {
         // Writing to a String cannot fail.
-        let _ = write!(out, "processor\t: {cpu}\n{block}\n");
+        let _ = writeln!(out, "processor\t: {cpu}");
+        for line in block.lines() {
+            let name = line.split('\t').next().unwrap_or_default().trim_end_matches([' ', ':']);
+            let _ = match layout_line(kernel, cpu, name) {
+                Some(own) => writeln!(out, "{name}{}: {own}", line_tabs(line)),
+                None => writeln!(out, "{line}"),
+            };
+        }
+        out.push('\n');
     }
     out.into_bytes()
 }

@@ -3,6 +3,7 @@
 pub(crate) mod info;
 mod sys;
 mod sysfs;
+mod topology;
 
 use abi::Errno;
 use kernel::Kernel;
@@ -11,6 +12,7 @@ use vfs::OpCx;
 pub(crate) use info::cpuinfo;
 pub use info::{RELEASE, VERSION};
 pub(crate) use sysfs::SYSFS;
+pub(crate) use topology::{CPU_N, CpuTable, PerCpu};
 
 /// What a name stands for.
 #[derive(Debug)]

@@ -1,13 +1,10 @@
 //! `/sys`: what programs ask for about processors and memory.
 use kernel::Kernel;
 
-use super::Static;
+use super::{Static, info, topology};
 
 fn cpus(kernel: &Kernel) -> Vec<u8> {
-    match kernel.cpus() {
-        0 | 1 => b"0\n".to_vec(),
-        n => format!("0-{}\n", n - 1).into_bytes(),
-    }
+    topology::all_list(kernel).into_bytes()
 }
 
 /// The top of `/sys`.
@@ -40,9 +37,20 @@ static CPU: &[(&str, Static)] = &[
     ("present", Static::File(cpus)),
 ];
 
-static NODE: &[(&str, Static)] =
-    &[("node0", Static::Dir(NODE0)), ("online", Static::Text("0\n")), ("possible", Static::Text("0\n"))];
-static NODE0: &[(&str, Static)] = &[("cpulist", Static::File(cpus))];
+static NODE: &[(&str, Static)] = &[
+    ("has_cpu", Static::Text("0\n")),
+    ("has_memory", Static::Text("0\n")),
+    ("has_normal_memory", Static::Text("0\n")),
+    ("node0", Static::Dir(NODE0)),
+    ("online", Static::Text("0\n")),
+    ("possible", Static::Text("0\n")),
+];
+static NODE0: &[(&str, Static)] = &[
+    ("cpulist", Static::File(cpus)),
+    ("cpumap", Static::File(|k| topology::all_mask(k).into_bytes())),
+    ("distance", Static::Text("10\n")),
+    ("meminfo", Static::File(info::node_meminfo)),
+];
 
 static KERNEL: &[(&str, Static)] = &[("mm", Static::Dir(MM))];
 static MM: &[(&str, Static)] =

@@ -3,6 +3,7 @@
 //! A waiter queues itself first and looks at the futex's value after, so that no lock is held while user memory is
 //! touched. If the value then differs and a wake-up was spent on it meanwhile, it passes the wake-up on.
 
+mod pi;
 mod queue;
 mod robust;
 
@@ -88,6 +89,7 @@ impl WakeOp {
 /// The futexes of a sandbox.
 pub struct Futexes {
     queues: Queues<FutexKey>,
+    pi: pi::PiQueues,
 }
 
 impl fmt::Debug for Futexes {
@@ -113,7 +115,7 @@ impl Futexes {
     /// No futex yet.
     #[must_use]
     pub fn new() -> Self {
-        Self { queues: Queues::new() }
+        Self { queues: Queues::new(), pi: pi::PiQueues::new() }
     }
 
     /// Waits until any of `waits` is woken; tells which. `deadline_ns` is in the monotonic clock.

@@ -7,11 +7,11 @@ use super::Futexes;
 /// How many entries of a list are looked at, Linux `ROBUST_LIST_LIMIT`.
 const LIMIT: usize = 2048;
 /// The word's bits that hold the owner's thread id.
-const FUTEX_TID_MASK: u32 = 0x3fff_ffff;
+pub(super) const FUTEX_TID_MASK: u32 = 0x3fff_ffff;
 /// Set when the owner died.
-const FUTEX_OWNER_DIED: u32 = 0x4000_0000;
+pub(super) const FUTEX_OWNER_DIED: u32 = 0x4000_0000;
 /// Set while others wait.
-const FUTEX_WAITERS: u32 = 0x8000_0000;
+pub(super) const FUTEX_WAITERS: u32 = 0x8000_0000;
 
 /// The list a thread registered with set_robust_list(2): the address of its `struct robust_list_head`, or 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,17 +38,18 @@ impl Futexes {
             }
             let next: u64 = mm.read_obj(at)?;
             if at != pending & !1 {
-                self.owner_died(mm, at.wrapping_add(offset), tid)?;
+                self.owner_died(mm, at.wrapping_add(offset), tid, entry & 1 != 0)?;
             }
             entry = next;
         }
         if pending & !1 != 0 {
-            self.owner_died(mm, (pending & !1).wrapping_add(offset), tid)?;
+            self.owner_died(mm, (pending & !1).wrapping_add(offset), tid, pending & 1 != 0)?;
         }
         Ok(())
     }
 
-    fn owner_died(&self, mm: &MemoryManager, addr: u64, tid: u32) -> Result<(), Errno> {
+    /// Who waits for a priority-inheriting futex is woken by [`Self::exit_pi`].
+    fn owner_died(&self, mm: &MemoryManager, addr: u64, tid: u32, pi: bool) -> Result<(), Errno> {
         if !addr.is_multiple_of(4) {
             return Err(Errno::EINVAL);
         }
@@ -64,7 +65,7 @@ impl Futexes {
                 Err(now) => value = now,
             }
         }
-        if value & FUTEX_WAITERS != 0 {
+        if value & FUTEX_WAITERS != 0 && !pi {
             self.wake(mm, addr, false, 1, u32::MAX)?;
             self.wake(mm, addr, true, 1, u32::MAX)?;
         }

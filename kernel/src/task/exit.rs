@@ -35,6 +35,7 @@ impl CurrentTask {
         };
         if let Some(mm) = mm {
             self.kernel().futexes().exit_robust_list(&mm, robust, self.tid().cast_unsigned());
+            self.kernel().futexes().exit_pi(self);
             // Linux does the same only where somebody is left who could see it.
             if clear != 0 && shared {
                 self.clear_word(&mm, clear);

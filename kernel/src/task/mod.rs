@@ -82,6 +82,8 @@ pub struct Task {
     pub(crate) filtered: AtomicBool,
     /// Set when filters were changed, until the thread has told its platform.
     pub(crate) refiltered: AtomicBool,
+    /// It hands on no priority-inheriting futexes any more.
+    left_pi: AtomicBool,
     pub(crate) state: Mutex<TaskState>,
 }
 
@@ -102,6 +104,7 @@ impl Task {
             exiting: AtomicBool::new(false),
             filtered: AtomicBool::new(state.seccomp.mode() != 0),
             refiltered: AtomicBool::new(false),
+            left_pi: AtomicBool::new(false),
             state: Mutex::new(LockClass::Task, state),
         })
     }
@@ -148,6 +151,12 @@ impl Task {
     #[must_use]
     pub fn is_exiting(&self) -> bool {
         self.exiting.load(Ordering::SeqCst) || self.group.is_exiting()
+    }
+    pub(crate) fn has_left_pi(&self) -> bool {
+        self.left_pi.load(Ordering::SeqCst)
+    }
+    pub(crate) fn leave_pi(&self) {
+        self.left_pi.store(true, Ordering::SeqCst);
     }
     pub(crate) fn set_exiting(&self) {
         self.exiting.store(true, Ordering::SeqCst);

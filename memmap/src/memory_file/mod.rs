@@ -7,7 +7,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use abi::Errno;
 use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag};
@@ -21,6 +21,8 @@ use window::Window;
 
 /// The sizes tried for the file, largest first. It takes memory only page by page.
 const SIZES: [u64; 4] = [1 << 40, 1 << 38, 1 << 36, 1 << 34];
+/// The unit of `st_blocks`.
+const BLOCK: u64 = 512;
 /// Freed bytes that are kept to be overwritten and used again, before they go back to the host.
 const KEEP_DIRTY: u64 = 1 << 20;
 /// Up to this size an allocation may overwrite freed pages; a larger one may never be touched in full.
@@ -31,6 +33,8 @@ pub struct MemoryFile {
     fd: OwnedFd,
     window: Window,
     size: u64,
+    /// How many bytes it may take of the host.
+    limit: AtomicU64,
     pages: Mutex<Pages>,
 }
 
@@ -59,7 +63,7 @@ impl MemoryFile {
                     let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
                     nix::fcntl::fcntl(&fd, FcntlArg::F_ADD_SEALS(seals))?;
                     let pages = Mutex::new(LockClass::MemoryFile, Pages::default());
-                    return Ok(Arc::new(Self { fd, window, size, pages }));
+                    return Ok(Arc::new(Self { fd, window, size, limit: AtomicU64::new(size), pages }));
                 }
                 Err(error) => last = error,
             }
@@ -82,7 +86,24 @@ impl MemoryFile {
     /// The most bytes there can be.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.size
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    /// Bounds how many bytes it may take of the host. What is there already stays.
+    pub fn set_limit(&self, bytes: u64) {
+        self.limit.store(bytes.min(self.size), Ordering::Relaxed);
+    }
+
+    /// Tells whether `len` more bytes are too many. Pages that were taken ahead of need count only once they are touched,
+    /// which the host is asked about when it matters.
+    fn is_beyond_limit(&self, len: u64) -> bool {
+        let limit = self.total();
+        let fits = |bytes: u64| bytes.saturating_add(len) <= limit;
+        if fits(self.usage_bytes()) {
+            return false;
+        }
+        let blocks = nix::sys::stat::fstat(&self.fd).map_or(i64::MAX, |stat| stat.st_blocks);
+        !fits(u64::try_from(blocks).unwrap_or(0).saturating_mul(BLOCK))
     }
 
     /// How many bytes have references.
@@ -126,6 +147,12 @@ impl MemoryFile {
     }
 
     fn allocate_clean(&self, len: u64) -> Result<FileRange, Errno> {
+        if self.is_beyond_limit(len) {
+            self.give_back(0);
+            if self.is_beyond_limit(len) {
+                return Err(Errno::ENOMEM);
+            }
+        }
         let first = self.pages.lock().take_clean(len, self.size);
         if first.is_err() {
             self.give_back(0);
@@ -268,12 +295,29 @@ mod tests {
     }
 
     #[test]
+    fn what_is_touched_stays_below_the_limit() {
+        let file = MemoryFile::new().expect("memfd");
+        file.set_limit(1 << 20);
+        assert_eq!(file.allocate(2 << 20).map(drop), Err(Errno::ENOMEM));
+        let first = file.allocate(768 << 10).expect("room");
+        // What was never touched takes nothing.
+        let second = file.allocate(768 << 10).expect("room");
+        for range in [first, second] {
+            let half = FileRange { end: range.start + (512 << 10), ..range };
+            file.commit(half).expect("memory");
+        }
+        assert_eq!(file.allocate(PAGE).map(drop), Err(Errno::ENOMEM));
+        file.dec_ref(first);
+        assert!(file.allocate(PAGE).is_ok());
+    }
+
+    #[test]
     fn words_and_copies() {
         let file = MemoryFile::new().expect("memfd");
         let a = file.allocate(2 * PAGE).expect("room");
         file.write_at(a.start, &7u32.to_ne_bytes());
         file.copy(a.start, a.start + PAGE, PAGE);
-        let add = |w: &AtomicU32| w.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        let add = |w: &AtomicU32| w.fetch_add(1, Ordering::SeqCst);
         assert_eq!(file.with_word(a.start + PAGE, add), Ok(7));
         assert_eq!(file.with_word(a.start + PAGE, add), Ok(8));
         assert_eq!(file.with_word(a.start + 1, add), Err(Errno::EFAULT));

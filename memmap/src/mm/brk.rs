@@ -49,6 +49,7 @@ impl Locked<'_> {
             return None;
         }
         self.may_expand(end - old_end, true, limits).ok()?;
+        self.may_commit(end - old_end).ok()?;
         let flags = flag::MAY_WRITE | flag::MAY_EXEC | flag::ACCOUNT | lock;
         let prot = PROT_READ | PROT_WRITE;
         let vma = Vma { prot, shared: false, flags, file: None, offset: range.start, anon: 0, name: None };

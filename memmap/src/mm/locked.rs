@@ -248,6 +248,11 @@ impl<'a> Locked<'a> {
         usize::from(inside(range.start)) + usize::from(inside(range.end))
     }
 
+    /// Linux `__vm_enough_memory` with `vm.overcommit_memory` = 0: what could never be had at all is refused.
+    pub(super) fn may_commit(&self, len: u64) -> Result<(), Errno> {
+        if len > self.mm.memory_file.total() { Err(Errno::ENOMEM) } else { Ok(()) }
+    }
+
     /// Linux `may_expand_vm`.
     pub(super) fn may_expand(&self, len: u64, data: bool, limits: &MmLimits) -> Result<(), Errno> {
         let fits = |used: u64, limit: u64| used.checked_add(len).is_some_and(|sum| sum <= limit);

@@ -107,6 +107,9 @@ impl Locked<'_> {
         vma.set(flag::NO_RESERVE, flags & MAP_NORESERVE != 0 || vma.has(flag::NO_RESERVE));
         let accounted = prot & PROT_WRITE != 0 && !vma.shared && !vma.has(flag::NO_RESERVE);
         vma.set(flag::ACCOUNT, accounted);
+        if accounted || vma.has(flag::ANON_SHMEM) && !vma.has(flag::NO_RESERVE) {
+            self.may_commit(len)?;
+        }
         if let Some(name) = name {
             vma.name = Some(Arc::from(name.as_bytes()));
             vma.flags |= flag::SPECIAL;

@@ -69,11 +69,14 @@ impl Locked<'_> {
             if part.start > end {
                 break;
             }
+            let len = part.end - part.start;
             let becomes_data = prot & PROT_WRITE != 0 && !vma.shared && !vma.is_data();
             result = if !allowed(vma, prot) {
                 Err(Errno::EACCES)
-            } else if becomes_data && self.state.data.saturating_add(part.end - part.start) > limits.data {
+            } else if becomes_data && self.state.data.saturating_add(len) > limits.data {
                 Err(Errno::ENOMEM)
+            } else if becomes_data && !vma.has(flag::NO_RESERVE) {
+                self.may_commit(len)
             } else {
                 Ok(())
             };

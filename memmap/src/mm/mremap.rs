@@ -153,7 +153,8 @@ impl Locked<'_> {
         if vma.has(flag::LOCKED) && self.state.locked.saturating_add(more) > args.limits.memlock {
             return Err(Errno::EAGAIN);
         }
-        self.may_expand(more, vma.is_data(), &args.limits)
+        self.may_expand(more, vma.is_data(), &args.limits)?;
+        if vma.has(flag::ACCOUNT) { self.may_commit(more) } else { Ok(()) }
     }
 
     /// Adds to the end of the mapping, if the place there is free.

@@ -366,4 +366,5 @@ impl SocketFamily for Family {
 pub fn register() {
     let names = Arc::new(AbstractNames(Mutex::new(LockClass::Leaf, HashMap::new())));
     vfs::socket::register_family(i32::from(AF_UNIX), Arc::new(Family { names }));
+    vfs::register_net_table("unix", super::table::table);
 }

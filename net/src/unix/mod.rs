@@ -6,6 +6,7 @@ mod in_flight;
 mod message;
 mod options;
 mod socket;
+mod table;
 mod transfer;
 
 pub use address::{AF_UNIX, UnixAddress};

@@ -140,6 +140,12 @@ impl UnixSocket {
         Ok(())
     }
 
+    /// Whether it is connected: by connect(2), accept(2) or socketpair(2).
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.state.lock().connected
+    }
+
     /// Whether it listens.
     #[must_use]
     pub fn is_listening(&self) -> bool {

@@ -63,6 +63,7 @@ impl Machine {
             min_signal_stack: self.auxv.min_signal_stack,
             vdso: platform.vdso(),
         };
+        memory_file.set_limit(self.memory);
         let kernel = Kernel::new(KernelArgs {
             memory_file,
             clock: Arc::new(HostTime),
@@ -104,11 +105,6 @@ impl Machine {
             max_bytes: args.strace_bytes.min(MAX_STRACE_BYTES),
             sink: Box::new(report::line),
         });
-        if let Some(options) = &strace {
-            for name in options.unknown() {
-                report::line(&format!("--strace-syscalls: there is no system call {name}"));
-            }
-        }
         self.traced.store(args.strace.is_some(), Ordering::Relaxed);
         syscalls::install(kernel, syscalls::Options { strace, traced: Arc::clone(&self.traced) });
         fs_proc::register(&self.cpu_info);

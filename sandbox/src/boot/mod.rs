@@ -59,6 +59,9 @@ pub enum BootError {
     /// There is no such back end.
     #[error("there is no platform {0:?}")]
     UnknownPlatform(String),
+    /// A call that is to be traced does not exist.
+    #[error("--strace-syscalls: there is no system call {0:?}")]
+    UnknownSyscall(String),
     /// The container cannot be made.
     #[error("{0}")]
     Container(String),
@@ -116,6 +119,9 @@ fn boot(channel: &Channel) -> Result<i32, BootError> {
     };
     report::set_json(args.report_json);
     report::install(args.debug);
+    if let Some(name) = args.strace.as_deref().and_then(syscalls::strace::StraceOptions::unknown) {
+        return Err(BootError::UnknownSyscall(name.to_owned()));
+    }
     watch::block_signals().map_err(host_nix("block signals"))?;
     let platform = match args.platform.as_str() {
         "ptrace" => platform::ptrace::Ptrace::new()?,

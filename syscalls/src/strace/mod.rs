@@ -99,10 +99,10 @@ impl fmt::Debug for StraceOptions {
 }
 
 impl StraceOptions {
-    /// Those of `only` that are no system calls, for a message to the user.
+    /// The first of these names that is no system call's, for a message to the user.
     #[must_use]
-    pub fn unknown(&self) -> Vec<&str> {
-        self.only.iter().map(String::as_str).filter(|n| TABLE.iter().all(|e| e.name != *n)).collect()
+    pub fn unknown(names: &[String]) -> Option<&str> {
+        names.iter().map(String::as_str).find(|name| TABLE.iter().all(|e| e.name != *name))
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use abi::Errno;
 use abi::fs::{
     F_SEAL_FUTURE_WRITE, F_SEAL_GROW, F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_WRITE, FALLOC_FL_KEEP_SIZE,
-    FALLOC_FL_PUNCH_HOLE, FALLOC_FL_ZERO_RANGE, O_NOATIME, SEEK_DATA, SEEK_HOLE,
+    FALLOC_FL_PUNCH_HOLE, O_NOATIME, SEEK_DATA, SEEK_HOLE,
 };
 use abi::stat::S_IFDIR;
 use kernel::Cap;
@@ -256,8 +256,7 @@ impl FileOps for TmpfsInode {
         let file = self.file_data().or(Err(Errno::ENODEV))?;
         let end = offset.checked_add(len).filter(|end| *end <= MAX_OFFSET).ok_or(Errno::EFBIG)?;
         let punch = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
-        let zero = mode & FALLOC_FL_ZERO_RANGE != 0;
-        if mode & !(punch | FALLOC_FL_ZERO_RANGE) != 0 || zero && mode & FALLOC_FL_PUNCH_HOLE != 0 {
+        if mode & !punch != 0 {
             return Err(Errno::EOPNOTSUPP);
         }
         let punches = mode & FALLOC_FL_PUNCH_HOLE != 0;
@@ -266,7 +265,7 @@ impl FileOps for TmpfsInode {
         let mut lost = None;
         {
             let mut data = file.data.write();
-            if punches || zero {
+            if punches {
                 if seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE) != 0 {
                     return Err(Errno::EPERM);
                 }

@@ -2,17 +2,21 @@
 use std::sync::Arc;
 
 use abi::Errno;
-use abi::termios::{Termios, Termios2, Winsize};
-use sync::PollEvents;
+use abi::termios::{Termio, Termios, Termios2, Winsize};
+use kernel::Cap;
 
-use super::Tty;
 use super::job_control::Access;
+use super::{Tty, packet};
 use crate::OpCx;
 
 const TCGETS: u32 = 0x5401;
 const TCSETS: u32 = 0x5402;
 const TCSETSW: u32 = 0x5403;
 const TCSETSF: u32 = 0x5404;
+const TCGETA: u32 = 0x5405;
+const TCSETA: u32 = 0x5406;
+const TCSETAW: u32 = 0x5407;
+const TCSETAF: u32 = 0x5408;
 const TCSBRK: u32 = 0x5409;
 const TCXONC: u32 = 0x540a;
 const TCFLSH: u32 = 0x540b;
@@ -30,6 +34,8 @@ const TIOCNOTTY: u32 = 0x5422;
 const TIOCGETD: u32 = 0x5424;
 const TCSBRKP: u32 = 0x5425;
 const TIOCGSID: u32 = 0x5429;
+const TIOCGLCKTRMIOS: u32 = 0x5456;
+const TIOCSLCKTRMIOS: u32 = 0x5457;
 const TCGETS2: u32 = 0x802c_542a;
 const TCSETS2: u32 = 0x402c_542b;
 const TCSETSW2: u32 = 0x402c_542c;
@@ -72,6 +78,23 @@ impl Tty {
                 let termios: Termios2 = cx.mm()?.read_obj(arg)?;
                 self.change_termios(cx, termios.termios, cmd == TCSETSF2)
             }
+            TCGETA => store(cx, arg, &Termio::from(&self.termios())),
+            TCSETA | TCSETAW | TCSETAF => {
+                let termio: Termio = cx.mm()?.read_obj(arg)?;
+                self.change_termios(cx, termio.applied_to(self.termios()), cmd == TCSETAF)
+            }
+            TIOCGLCKTRMIOS => {
+                let lock = self.state.lock().termios_lock.unwrap_or(Termios::NONE);
+                store(cx, arg, &lock)
+            }
+            TIOCSLCKTRMIOS => {
+                if !cx.creds.has_cap(Cap::SYS_ADMIN) {
+                    return Err(Errno::EPERM);
+                }
+                let lock: Termios = cx.mm()?.read_obj(arg)?;
+                self.state.lock().termios_lock = Some(lock);
+                Ok(0)
+            }
             TIOCGWINSZ => store(cx, arg, &self.winsize()),
             TIOCSWINSZ => {
                 let winsize: Winsize = cx.mm()?.read_obj(arg)?;
@@ -100,7 +123,9 @@ impl Tty {
     fn change_termios(&self, cx: &OpCx<'_>, termios: Termios, flush: bool) -> Result<usize, Errno> {
         self.check_background(cx, Access::Change)?;
         if flush {
-            self.state.lock().ldisc.flush_input();
+            let mut state = self.state.lock();
+            state.ldisc.flush_input();
+            state.tell(0, packet::FLUSHREAD);
         }
         self.set_termios(termios);
         Ok(0)
@@ -109,14 +134,19 @@ impl Tty {
     fn flush(&self, queue: u64) -> Result<usize, Errno> {
         {
             let mut state = self.state.lock();
-            match queue {
-                TCIFLUSH => state.ldisc.flush_input(),
-                TCOFLUSH => state.output.clear(),
-                TCIOFLUSH => {
-                    state.ldisc.flush_input();
-                    state.output.clear();
-                }
+            let (input, output) = match queue {
+                TCIFLUSH => (true, false),
+                TCOFLUSH => (false, true),
+                TCIOFLUSH => (true, true),
                 _ => return Err(Errno::EINVAL),
+            };
+            if input {
+                state.ldisc.flush_input();
+                state.tell(0, packet::FLUSHREAD);
+            }
+            if output {
+                state.output.clear();
+                state.tell(0, packet::FLUSHWRITE);
             }
         }
         self.notify_both();
@@ -126,7 +156,13 @@ impl Tty {
     fn flow(&self, action: u64) -> Result<usize, Errno> {
         match action {
             // TCOOFF, TCOON.
-            0 | 1 => self.state.lock().ldisc.set_stopped(action == 0),
+            0 | 1 => {
+                let mut state = self.state.lock();
+                if state.ldisc.is_stopped() != (action == 0) {
+                    state.ldisc.set_stopped(action == 0);
+                    state.tell_stopped(action == 0);
+                }
+            }
             // TCIOFF, TCION send a character to the other end.
             2 | 3 => {
                 let mut state = self.state.lock();
@@ -136,7 +172,7 @@ impl Tty {
             }
             _ => return Err(Errno::EINVAL),
         }
-        self.slave_events.notify(PollEvents::WRITABLE);
+        self.notify_both();
         Ok(0)
     }
 
@@ -184,7 +220,10 @@ impl Tty {
             TIOCPKT => {
                 let on: i32 = cx.mm()?.read_obj(arg)?;
                 let mut state = self.state.lock();
-                (state.packet_mode, state.packet_status) = (on != 0, 0);
+                // What a packet was to tell already is kept by another request of the same.
+                if state.packet_mode != (on != 0) {
+                    (state.packet_mode, state.packet_status) = (on != 0, 0);
+                }
                 Ok(0)
             }
             TIOCGPKT => {

@@ -8,6 +8,8 @@ mod io;
 mod ioctl;
 mod job_control;
 mod ldisc;
+mod packet;
+mod peer;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,6 +25,7 @@ use self::ldisc::{Effects, LineDiscipline};
 
 pub use devpts::{Devpts, register};
 pub use io::{Master, Slave};
+pub(crate) use peer::open_peer;
 
 /// What waits to be read from the master at most, before the slave's writers wait; the echo may go beyond.
 const OUTPUT_LIMIT: usize = 8192;
@@ -50,6 +53,8 @@ struct State {
     /// `TIOCPKT`, and what a packet is to tell first.
     packet_mode: bool,
     packet_status: u8,
+    /// `TIOCSLCKTRMIOS`: the bits that are set stay as they are.
+    termios_lock: Option<Termios>,
     /// A read with `VTIME` waits.
     timer_armed: bool,
     timed_out: bool,
@@ -117,7 +122,13 @@ impl Tty {
     }
 
     fn set_termios(&self, termios: Termios) {
-        self.state.lock().ldisc.set_termios(termios);
+        {
+            let mut state = self.state.lock();
+            let old = state.ldisc.termios;
+            let new = state.termios_lock.map_or(termios, |lock| termios.with_locked(&old, &lock));
+            state.ldisc.set_termios(new);
+            state.tell_changed(&old);
+        }
         self.notify_both();
     }
 
@@ -138,7 +149,7 @@ impl Tty {
     /// # Errors
     /// `EAGAIN` where the slave's readers are behind; [`Self::master_events`] tell of room.
     pub fn type_bytes(&self, bytes: &[u8]) -> Result<usize, Errno> {
-        let (taken, effects, foreground) = {
+        let (taken, effects, foreground, readable) = {
             let mut state = self.state.lock();
             let mut taken = 0;
             let mut all = Effects::default();
@@ -152,7 +163,11 @@ impl Tty {
                 taken += room;
                 if effects.flush {
                     state.output.clear();
+                    state.tell(0, packet::FLUSHREAD | packet::FLUSHWRITE);
                     all.echo.clear();
+                }
+                if let Some(stopped) = effects.stop {
+                    state.tell_stopped(stopped);
                 }
                 all.echo.extend(effects.echo);
                 all.signals.extend(effects.signals);
@@ -160,14 +175,15 @@ impl Tty {
             if state.output.len() < ECHO_LIMIT {
                 state.output.extend(&all.echo);
             }
-            (taken, all, state.foreground)
+            let readable = !all.echo.is_empty() || state.has_packet_status();
+            (taken, all, state.foreground, readable)
         };
         for signal in effects.signals {
             self.signal(foreground, signal);
         }
         self.slave_events.notify(PollEvents::ALL);
-        if !effects.echo.is_empty() {
-            self.master_events.notify(PollEvents::READABLE);
+        if readable {
+            self.master_events.notify(PollEvents::READABLE | PollEvents::PRI);
         }
         if taken == 0 && !bytes.is_empty() { Err(Errno::EAGAIN) } else { Ok(taken) }
     }
@@ -179,11 +195,8 @@ impl Tty {
     pub fn take_output(&self, max: usize) -> Result<Vec<u8>, Errno> {
         let bytes: Vec<u8> = {
             let mut state = self.state.lock();
-            if state.packet_mode {
-                let status = std::mem::take(&mut state.packet_status);
-                if status != 0 {
-                    return Ok(vec![status]);
-                }
+            if state.has_packet_status() {
+                return Ok(vec![std::mem::take(&mut state.packet_status)]);
             }
             if state.output.is_empty() {
                 let gone = state.opened && state.slaves == 0;
@@ -206,8 +219,11 @@ impl Tty {
     fn master_poll(&self) -> PollEvents {
         let state = self.state.lock();
         let mut events = PollEvents::NONE;
-        if !state.output.is_empty() || state.packet_mode && state.packet_status != 0 {
+        if !state.output.is_empty() {
             events |= PollEvents::READABLE;
+        }
+        if state.has_packet_status() {
+            events |= PollEvents::READABLE | PollEvents::PRI;
         }
         if state.ldisc.room() > 0 {
             events |= PollEvents::WRITABLE;

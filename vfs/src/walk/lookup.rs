@@ -24,7 +24,7 @@ fn is_fresh(cx: &OpCx<'_>, dentry: &Arc<Dentry>) -> bool {
 /// Finds `name` in the directory `dir`; a dentry without an inode tells that it is missing.
 ///
 /// # Errors
-/// `ENOTDIR`, `EIO` and what else the file system fails with, but `ENOENT`.
+/// `ENOTDIR`, `EIO` and what else the file system fails with; `ENOENT` only where no names are ever made.
 pub(crate) fn child(
     cx: &OpCx<'_>,
     sb: &Arc<SuperBlock>,
@@ -43,6 +43,7 @@ pub(crate) fn child(
         let generation = dir.generation();
         let found = match directory.lookup(cx, name) {
             Ok(inode) => Some(inode),
+            Err(Errno::ENOENT) if directory.never_makes_names() => return Err(Errno::ENOENT),
             Err(Errno::ENOENT) if directory.caching() == Caching::Cached => None,
             Err(Errno::ENOENT) => return Ok(dir.unhashed(name, None)),
             Err(error) => return Err(error),
