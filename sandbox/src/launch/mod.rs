@@ -149,7 +149,17 @@ pub fn launch(args: LaunchArgs) -> Result<Launched, LaunchError> {
 /// Tells the host how much it likes to kill a process when memory is short; before the process has any of its own.
 fn adjust_oom_score(pid: i32, args: &LaunchArgs) -> Result<(), LaunchError> {
     let Some(score) = args.oom_score_adj else { return Ok(()) };
-    std::fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string()).map_err(host("set oom_score_adj"))
+    match std::fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string()) {
+        // A caller without CAP_SYS_RESOURCE cannot go below its own. Programs see what they were promised all the same.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            let text = format!("ignored: process.oomScoreAdj {score} on the host: {error}");
+            let line = crate::boot::report::format_line(args.boot.report_json, "warning", &text);
+            // Nobody is there to be told that this fails.
+            let _unheard = nix::unistd::write(&args.report, line.as_bytes());
+            Ok(())
+        }
+        other => other.map_err(host("set oom_score_adj")),
+    }
 }
 
 /// Makes this process, which is new and has one thread, a member of the sandbox's control groups.

@@ -166,6 +166,12 @@ pub(super) const INSIDE: &[Inside] = &[
         "SigBlk:0000000000000000",
     ),
     inside(
+        "ours: process.oomScoreAdj: lower than the caller may go on the host",
+        r#"{"process":{"oomScoreAdj":-998}}"#,
+        "cat /proc/self/oom_score_adj",
+        "-998",
+    ),
+    inside(
         "ours: process.scheduler",
         r#"{"process":{"scheduler":{"policy":"SCHED_BATCH","nice":3}}}"#,
         "cut -d' ' -f19,41 /proc/self/stat",
