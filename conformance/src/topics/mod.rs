@@ -27,6 +27,7 @@ topics! {
     fpu
     futexes
     futexes_more
+    hostile
     inet
     inotify
     job_terminals

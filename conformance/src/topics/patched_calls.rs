@@ -16,6 +16,7 @@ topic!(patched_calls: [
     mov_of_another_register_is_no_number,
     registers_flags_and_red_zone,
     own_memory_shows_the_original_bytes,
+    own_text_seen_by_calls_and_loads,
     threads_at_a_fresh_site,
     text_made_writable_and_back,
     text_written_by_proc_mem,
@@ -242,7 +243,13 @@ fn own_memory_shows_the_original_bytes() -> CaseResult {
     for at in AT_PARENT..AT_ANY + ANY.len() {
         check_eq!(pread(memory.as_raw_fd(), (text.0 + at) as i64, 3)?, image()[at..at + 3]);
     }
-    // And so does what a system call reads of it.
+    Ok(())
+}
+
+fn own_text_seen_by_calls_and_loads() -> CaseResult {
+    let text = Text::new()?;
+    text.warm()?;
+    check_eq!(text.bytes(0, 2 * PAGE), image());
     let (reader, writer) = pipe(0)?;
     let part = (text.0 + AT_ANY) as *const libc::c_void;
     check_eq!(sys!(write(writer.as_raw_fd(), part, ANY.len()))?, ANY.len() as i64);

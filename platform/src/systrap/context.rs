@@ -81,6 +81,7 @@ impl SystrapContext {
                 current.gs_base = 0;
             }
             *by_signal = matches!(event, Event::Trap(Trap::Syscall));
+            let mut moved = false;
             if let Some(patches) = patches.filter(|_| !matches!(event, Event::Patched(_))) {
                 // Who loads the GS register by itself cannot leave a trampoline.
                 let stuck = matches!(event, Event::Halted | Event::Trap(Trap::Fault { .. })) && own_gs;
@@ -89,20 +90,22 @@ impl SystrapContext {
                     *regs = *current;
                     return Ok(trap);
                 }
-                let former = trap::leave_patch(&thread.slot, patches, current);
-                if former && matches!(event, Event::Trap(Trap::Fault { access: FaultAccess::Execute, .. })) {
-                    rip = resumption(Some(patches), current.rip);
-                    continue;
-                }
+                let fetch = matches!(event, Event::Trap(Trap::Fault { access: FaultAccess::Execute, .. }));
+                moved = trap::leave_patch(&thread.slot, patches, current) && fetch;
             }
             rip = resumption(patches, current.rip);
+            let again = moved || matches!(event, Event::Halted) && rip != current.rip;
+            // A guest that makes this up, by another of its threads, must not keep the sentry's thread for ever.
+            if again && !interrupter.is_pending() {
+                continue;
+            }
             let trap = match event {
+                _ if again => Trap::Interrupted,
                 Event::Trap(trap) => trap,
                 Event::Patched(next) => {
                     *tail = Some((next, before));
                     Trap::Syscall
                 }
-                Event::Halted if rip != current.rip => continue,
                 Event::Halted => trap::PROTECTION,
                 Event::Stopped => {
                     // In this order, so that an interrupt that comes now is not lost.

@@ -16,6 +16,8 @@ pub(super) struct Thread {
     pub(super) slot: Arc<AreaSlot>,
     /// The last command.
     command: u32,
+    /// The one before, which is the thread's event until it has done the last.
+    previous: u32,
     /// Whether its event was seen. One that was not may still come.
     answered: bool,
     /// How the last wait was done.
@@ -33,7 +35,14 @@ pub(super) struct Waiting {
 
 impl Thread {
     pub(super) const fn new(tid: i32, slot: Arc<AreaSlot>) -> Self {
-        Self { tid, slot, command: 0, answered: true, waiting: Waiting { sentry_ticks: 0, stub_ticks: 0 } }
+        Self {
+            tid,
+            slot,
+            command: 0,
+            previous: 0,
+            answered: true,
+            waiting: Waiting { sentry_ticks: 0, stub_ticks: 0 },
+        }
     }
 
     pub(super) fn area(&self) -> &Area {
@@ -108,6 +117,9 @@ impl Thread {
     }
 
     fn issue(&mut self, command: u32) {
+        if self.answered {
+            self.previous = self.command;
+        }
         self.command = (self.command & !command::MASK).wrapping_add(command::MASK + 1) | command;
         self.answered = false;
         let area = self.area();
@@ -152,6 +164,10 @@ impl Thread {
             let seen = self.area().event.load(Ordering::SeqCst);
             if seen == self.command {
                 break;
+            }
+            // A guest that wrote to the words of its hand-off: the right answer will not come.
+            if seen != self.previous {
+                return Err(broken(life.pid()));
             }
             if life.has_ended() {
                 return Err(PlatformError::StubDied { pid: life.pid(), what: "it ended" });
