@@ -142,6 +142,10 @@ impl Platform for Systrap {
         self.0.template.vdso()
     }
 
+    fn vdso_parts(&self) -> Vec<Range<u64>> {
+        self.vdso().map(|_kept| crate::host::vdso_ranges().to_vec()).unwrap_or_default()
+    }
+
     fn on_stub_death(&self, hook: StubDeathHook) {
         self.0.on_stub_death.set(hook).ok();
     }
