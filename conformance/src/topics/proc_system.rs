@@ -19,7 +19,6 @@ topic!(proc_system: [
     mem_reads_and_writes,
     oom_score_adj,
     coredump_filter,
-    processors_of_sysfs,
     vdso_in_maps,
     task_directory,
     process_files_of_the_dead,
@@ -173,24 +172,6 @@ fn coredump_filter() -> CaseResult {
     let child = fork_child(|| i32::from(text(path).is_ok_and(|text| text != "0000000f\n")))?;
     check_eq!(wait_for(child)?, Ended::Exited(0));
     check_eq!(std::fs::write(path, "many").map_err(|e| e.raw_os_error()), Err(Some(libc::EINVAL)));
-    Ok(())
-}
-
-fn processors_of_sysfs() -> CaseResult {
-    let cpu = "/sys/devices/system/cpu";
-    let listed = text("/proc/cpuinfo")?.lines().filter(|line| line.starts_with("processor")).count();
-    let mut found = 0;
-    while let Ok(core) = text(&format!("{cpu}/cpu{found}/topology/core_id")) {
-        check!(core.trim().parse::<u32>().is_ok(), "{core:?}");
-        let topology = |name: &str| text(&format!("{cpu}/cpu{found}/topology/{name}"));
-        check!(topology("physical_package_id")?.trim().parse::<i32>().is_ok());
-        let mask = topology("thread_siblings")?.trim().replace(',', "");
-        check!(u64::from_str_radix(&mask, 16).is_ok_and(|mask| mask >> found & 1 == 1), "{mask:?}");
-        found += 1;
-    }
-    check_eq!(found, listed);
-    let node = text("/sys/devices/system/node/node0/meminfo")?;
-    check!(node.starts_with("Node 0 MemTotal:"), "{node:?}");
     Ok(())
 }
 

@@ -195,6 +195,7 @@ const TCGETA: u64 = 0x5405;
 const TCSETA: u64 = 0x5406;
 const TIOCGLCKTRMIOS: u64 = 0x5456;
 const TIOCSLCKTRMIOS: u64 = 0x5457;
+const CAP_SYS_ADMIN: u64 = 1 << 21;
 
 fn termio_covers_the_lower_halves() -> CaseResult {
     let (_master, terminal) = pty()?;
@@ -222,6 +223,12 @@ fn locked_attributes_stay() -> CaseResult {
     check_eq!((lock.c_lflag, lock.c_cc[0]), (0, 0));
     lock.c_lflag = libc::ECHO;
     lock.c_cc[0] = 1;
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:\t")).unwrap_or_default();
+    if u64::from_str_radix(effective, 16).unwrap_or(0) & CAP_SYS_ADMIN == 0 {
+        expect_errno!(sys!(ioctl(fd, TIOCSLCKTRMIOS, &raw const lock)), libc::EPERM);
+        return Ok(());
+    }
     sys!(ioctl(fd, TIOCSLCKTRMIOS, &raw const lock))?;
     let before = attributes(&terminal)?;
     change(&terminal, |termios| {

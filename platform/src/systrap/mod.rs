@@ -143,7 +143,11 @@ impl Platform for Systrap {
     }
 
     fn vdso_parts(&self) -> Vec<Range<u64>> {
-        self.vdso().map(|_kept| crate::host::vdso_ranges().to_vec()).unwrap_or_default()
+        let parts = crate::host::vdso_ranges();
+        let Some((code, kept)) = parts.last().zip(self.vdso()) else { return Vec::new() };
+        // The stubs may have moved them, all by the same distance.
+        let moved = |at: u64| at.wrapping_sub(code.start).wrapping_add(kept);
+        parts.iter().map(|part| moved(part.start)..moved(part.end)).collect()
     }
 
     fn on_stub_death(&self, hook: StubDeathHook) {
