@@ -151,6 +151,11 @@ pub trait Platform: Send + Sync + Debug {
         None
     }
 
+    /// The mappings of that vDSO: of the data that its code reads, ascending, the code last.
+    fn vdso_parts(&self) -> Vec<Range<u64>> {
+        Vec::new()
+    }
+
     /// Registers what to do when a stub is found dead that the sentry did not kill. It runs on the thread that found it,
     /// which gets the same error. Only the first call has an effect; a back end without stubs drops the hook.
     fn on_stub_death(&self, hook: StubDeathHook) {

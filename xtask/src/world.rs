@@ -21,13 +21,14 @@ type Test = (&'static str, fn(&Runtime) -> Result<()>);
 /// # Errors
 /// When the runtime cannot be built.
 pub(crate) fn run(options: &Options) -> Result<Report> {
-    apt::ensure(&["procps", "mount"])?;
+    apt::ensure(&["procps", "mount", "util-linux"])?;
     let runtime = Runtime::from_options(options)?;
     let mut report = Report::default();
-    let tests: [Test; 6] = [
+    let tests: [Test; 7] = [
         ("do shows the sandbox's processes", processes),
         ("do shows the sandbox's mounts", mounts),
         ("do shows the program's own maps", maps),
+        ("do shows the layout of its processors", layout),
         ("do passes streams, cwd and exit status", streams),
         ("do leaves the host's files alone", host_files),
         ("run of /bin/true takes at most 80 ms", start_up),
@@ -68,6 +69,19 @@ fn maps(runtime: &Runtime) -> Result<()> {
     let text = sh(runtime, "cat /proc/self/maps")?;
     ensure!(text.contains("[stack]") && text.contains("/cat"), "not the maps of cat: {text:?}");
     ensure!(!text.contains("memfd"), "the sentry's memory file shows: {text:?}");
+    Ok(())
+}
+
+/// lscpu reads `/sys` and `/proc/cpuinfo`: each processor is a core of its own, of one package and one node.
+fn layout(runtime: &Runtime) -> Result<()> {
+    let count: usize = sh(runtime, "nproc")?.trim().parse().context("nproc")?;
+    let text = sh(runtime, "lscpu -p=CPU,CORE,SOCKET,NODE; grep -c ^processor /proc/cpuinfo")?;
+    let expected = (0..count).map(|cpu| format!("{cpu},{cpu},0,0")).chain([count.to_string()]);
+    let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+    ensure!(lines.iter().copied().eq(expected), "for {count} processors: {text:?}");
+    let memory = sh(runtime, "sed -n 's/^MemTotal: *//p' /proc/meminfo")?;
+    let host = std::fs::read_to_string("/proc/meminfo")?;
+    ensure!(host.contains(memory.trim()), "the memory of no machine: {memory:?}");
     Ok(())
 }
 

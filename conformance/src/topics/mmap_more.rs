@@ -20,6 +20,7 @@ topic!(mmap_more: [
     msync_checks,
     mincore_tells_touched_pages,
     noreserve_of_a_terabyte,
+    more_than_there_can_be_is_enomem,
     mmap_of_a_pipe_and_a_directory_is_enodev,
     grows_down_flag_grows,
     executable_code_runs,
@@ -159,6 +160,23 @@ fn noreserve_of_a_terabyte() -> CaseResult {
     poke(memory, (1 << 39) + 17, 3);
     check_eq!(peek(memory, (1 << 39) + 17), 3);
     unmap(memory, 1 << 40)?;
+    Ok(())
+}
+
+fn more_than_there_can_be_is_enomem() -> CaseResult {
+    const HUGE: usize = 1 << 45;
+    let private = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    expect_errno!(map(HUGE, RW, private, -1, 0), libc::ENOMEM);
+    expect_errno!(map(HUGE, RW, libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1, 0), libc::ENOMEM);
+    // What is not to be written is not promised.
+    let memory = map(HUGE, libc::PROT_NONE, private, -1, 0)?;
+    expect_errno!(protect(memory, HUGE, RW), libc::ENOMEM);
+    protect(memory, PAGE, RW)?;
+    poke(memory, 0, 1);
+    unmap(memory, HUGE)?;
+    // Nor made present without end, whether it is said to be or not.
+    let memory = map(PAGE, RW, private, -1, 0)?;
+    expect_errno!(raw!(SYS_mremap(memory, PAGE, HUGE, libc::MREMAP_MAYMOVE)), libc::ENOMEM);
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use super::procfs::{text};
 use crate::case::{CaseResult, topic};
 use crate::check::{check, check_eq, expect_errno};
-use crate::child::{fork_child, in_child, wait_for};
+use crate::child::{Ended, fork_child, in_child, wait_for};
 use crate::memory::{PAGE, RW, anonymous, poke, post, shared_words, wait_for_word};
 use crate::sys::{open, raw, read, stat, sys, write};
 use crate::util::{me, read_some, status_field};
@@ -18,6 +18,8 @@ topic!(proc_system: [
     comm_can_be_written,
     mem_reads_and_writes,
     oom_score_adj,
+    coredump_filter,
+    vdso_in_maps,
     task_directory,
     process_files_of_the_dead,
     wrong_names_are_enoent,
@@ -157,6 +159,32 @@ fn process_files_of_the_dead() -> CaseResult {
     wait_for(child)?;
     expect_errno!(read_some(status.as_raw_fd(), 100), libc::ESRCH);
     expect_errno!(raw!(SYS_openat(dir.as_raw_fd(), c"stat".as_ptr(), 0, 0)), libc::ESRCH);
+    Ok(())
+}
+
+fn coredump_filter() -> CaseResult {
+    let path = "/proc/self/coredump_filter";
+    check_eq!(text(path)?, "00000033\n");
+    std::fs::write(path, "0x7f\n")?;
+    check_eq!(text(path)?, "0000007f\n");
+    std::fs::write(path, "017")?;
+    check_eq!(text(path)?, "0000000f\n");
+    let child = fork_child(|| i32::from(text(path).is_ok_and(|text| text != "0000000f\n")))?;
+    check_eq!(wait_for(child)?, Ended::Exited(0));
+    check_eq!(std::fs::write(path, "many").map_err(|e| e.raw_os_error()), Err(Some(libc::EINVAL)));
+    Ok(())
+}
+
+fn vdso_in_maps() -> CaseResult {
+    // SAFETY: takes any number.
+    let at = unsafe { libc::getauxval(libc::AT_SYSINFO_EHDR) };
+    let maps = text("/proc/self/maps")?;
+    let line = maps.lines().find(|line| line.ends_with("[vdso]")).unwrap_or_default();
+    if at == 0 {
+        check_eq!(line, "");
+    } else {
+        check!(line.starts_with(&format!("{at:x}-")) && line.contains(" r-xp "), "{at:x}: {line}");
+    }
     Ok(())
 }
 

@@ -18,6 +18,8 @@ topic!(pty_modes: [
     packet_mode,
     nonblocking_and_poll,
     by_peer_ioctl,
+    termio_covers_the_lower_halves,
+    locked_attributes_stay,
     literal_next_and_word_erase,
     long_line_is_cut,
     echo_off_echonl,
@@ -177,6 +179,65 @@ fn by_peer_ioctl() -> CaseResult {
     check_eq!(sys!(fcntl(terminal.as_raw_fd(), libc::F_GETFD))?, 1);
     write(terminal.as_raw_fd(), b"hello")?;
     check_eq!(read(&master, 100)?, b"hello");
+    Ok(())
+}
+
+/// `struct termio`, with its padding.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Termio {
+    modes: [u16; 4],
+    line: u8,
+    characters: [u8; 8],
+}
+
+const TCGETA: u64 = 0x5405;
+const TCSETA: u64 = 0x5406;
+const TIOCGLCKTRMIOS: u64 = 0x5456;
+const TIOCSLCKTRMIOS: u64 = 0x5457;
+const CAP_SYS_ADMIN: u64 = 1 << 21;
+
+fn termio_covers_the_lower_halves() -> CaseResult {
+    let (_master, terminal) = pty()?;
+    let before = attributes(&terminal)?;
+    let mut termio = Termio::default();
+    sys!(ioctl(terminal.as_raw_fd(), TCGETA, &raw mut termio))?;
+    let modes = [before.c_iflag, before.c_oflag, before.c_cflag, before.c_lflag];
+    check_eq!(termio.modes.map(u32::from), modes.map(|mode| mode & 0xffff));
+    check_eq!(termio.characters[..], before.c_cc[..8]);
+    termio.modes[3] &= !(libc::ECHO as u16);
+    termio.characters[0] = 7;
+    sys!(ioctl(terminal.as_raw_fd(), TCSETA, &raw const termio))?;
+    let after = attributes(&terminal)?;
+    check_eq!((after.c_lflag, after.c_cc[0]), (before.c_lflag & !libc::ECHO, 7));
+    check_eq!((after.c_cflag, after.c_cc[8..].to_vec()), (before.c_cflag, before.c_cc[8..].to_vec()));
+    Ok(())
+}
+
+fn locked_attributes_stay() -> CaseResult {
+    let (_master, terminal) = pty()?;
+    let fd = terminal.as_raw_fd();
+    // SAFETY: plain numbers.
+    let mut lock: libc::termios = zeroed();
+    sys!(ioctl(fd, TIOCGLCKTRMIOS, &raw mut lock))?;
+    check_eq!((lock.c_lflag, lock.c_cc[0]), (0, 0));
+    lock.c_lflag = libc::ECHO;
+    lock.c_cc[0] = 1;
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:\t")).unwrap_or_default();
+    if u64::from_str_radix(effective, 16).unwrap_or(0) & CAP_SYS_ADMIN == 0 {
+        expect_errno!(sys!(ioctl(fd, TIOCSLCKTRMIOS, &raw const lock)), libc::EPERM);
+        return Ok(());
+    }
+    sys!(ioctl(fd, TIOCSLCKTRMIOS, &raw const lock))?;
+    let before = attributes(&terminal)?;
+    change(&terminal, |termios| {
+        termios.c_lflag &= !(libc::ECHO | libc::ISIG);
+        termios.c_cc[..2].copy_from_slice(&[5, 6]);
+    })?;
+    let after = attributes(&terminal)?;
+    check_eq!(after.c_lflag & (libc::ECHO | libc::ISIG), libc::ECHO);
+    check_eq!(after.c_cc[..2], [before.c_cc[0], 6]);
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! `/proc/PID/{maps,smaps,smaps_rollup,auxv,cmdline,environ,limits,io}`, proc(5).
 use std::fmt::Write;
+use std::ops::Range;
 
 use abi::mman::{PROT_EXEC, PROT_READ, PROT_WRITE};
 use kernel::{RLIM_INFINITY, Resource, Task, ThreadGroup};
@@ -34,11 +35,27 @@ fn maps_line(vma: &VmaInfo, out: &mut Vec<u8>) {
     out.push(b'\n');
 }
 
+/// The mappings that the platform makes in every memory: the vDSO and its data. They lie above all others.
+fn platform_vmas(task: &Task) -> Vec<VmaInfo> {
+    let platform = task.kernel().platform();
+    let code = platform.vdso();
+    let part = |range: Range<u64>| {
+        let is_code = Some(range.start) == code;
+        VmaInfo {
+            prot: if is_code { PROT_READ | PROT_EXEC } else { PROT_READ },
+            name: if is_code { b"[vdso]".to_vec() } else { b"[vvar]".to_vec() },
+            range,
+            ..VmaInfo::default()
+        }
+    };
+    platform.vdso_parts().into_iter().map(part).collect()
+}
+
 /// `maps`.
-pub(super) fn maps(mm: &MemoryManager) -> Vec<u8> {
+pub(super) fn maps(task: &Task, mm: &MemoryManager) -> Vec<u8> {
     let mut out = Vec::new();
-    for vma in mm.vmas() {
-        maps_line(&vma, &mut out);
+    for vma in mm.vmas().iter().chain(&platform_vmas(task)) {
+        maps_line(vma, &mut out);
     }
     out
 }

@@ -57,7 +57,7 @@ pub(crate) static ENTRIES: &[Entry] = &[
     entry("cgroup", 0o444, Kind::File(|_, _| Ok(b"0::/\n".to_vec()))),
     entry("cmdline", 0o444, Kind::File(|t, _| Ok(mm(t).map(|mm| memory::cmdline(&mm)).unwrap_or_default()))),
     entry("comm", 0o644, Kind::Writable(|t, _| Ok(format!("{}\n", comm(t)).into_bytes()), set_comm)),
-    entry("coredump_filter", 0o644, Kind::File(|_, _| Ok(b"00000033\n".to_vec()))),
+    entry("coredump_filter", 0o644, Kind::Writable(coredump_filter, set_coredump_filter)),
     entry("cwd", 0o777, Kind::Link(|t| Ok(FsContext::of(t)?.cwd()))),
     entry("environ", 0o400, Kind::File(|t, _| Ok(mm(t).map(|mm| memory::environ(&mm)).unwrap_or_default()))),
     entry("exe", 0o777, Kind::Link(exe)),
@@ -67,7 +67,7 @@ pub(crate) static ENTRIES: &[Entry] = &[
     entry("io", 0o400, Kind::File(|t, _| Ok(memory::io(t)))),
     entry("limits", 0o444, Kind::File(|t, _| Ok(memory::limits(t.group())))),
     entry("loginuid", 0o644, Kind::File(|_, _| Ok(u32::MAX.to_string().into_bytes()))),
-    entry("maps", 0o444, Kind::File(|t, _| Ok(mm(t).map(|mm| memory::maps(&mm)).unwrap_or_default()))),
+    entry("maps", 0o444, Kind::File(|t, _| Ok(mm(t).map(|mm| memory::maps(t, &mm)).unwrap_or_default()))),
     entry("mem", 0o600, Kind::Memory),
     entry("mountinfo", 0o444, Kind::File(|t, _| mounts::mountinfo(t))),
     entry("mounts", 0o444, Kind::File(|t, _| mounts::mounts(t))),
@@ -146,6 +146,30 @@ fn oom_score(task: &Task) -> u64 {
     let used = mm(task).map_or(0, |mm| mm.status().rss());
     let total = task.kernel().memory_file().total().max(1);
     used.saturating_mul(1000) / total
+}
+
+fn coredump_filter(task: &Arc<Task>, _: bool) -> Result<Vec<u8>, Errno> {
+    if task.mm().is_none() {
+        return Ok(Vec::new());
+    }
+    Ok(format!("{:08x}\n", task.group().coredump_filter()).into_bytes())
+}
+
+/// As Linux `kstrtouint_from_user` reads it: `0x`, `0` and decimal.
+fn set_coredump_filter(_: &OpCx<'_>, task: &Arc<Task>, bytes: &[u8]) -> Result<(), Errno> {
+    let text = std::str::from_utf8(bytes).or(Err(Errno::EINVAL))?;
+    let text = text.strip_suffix('\n').unwrap_or(text);
+    let (digits, radix) = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        Some(hex) => (hex, 16),
+        None if text.len() > 1 && text.starts_with('0') => (text, 8),
+        None => (text, 10),
+    };
+    let value = u32::from_str_radix(digits, radix).or(Err(Errno::EINVAL))?;
+    if task.mm().is_none() {
+        return Err(Errno::ESRCH);
+    }
+    task.group().set_coredump_filter(value);
+    Ok(())
 }
 
 fn oom_score_adj(task: &Arc<Task>, _: bool) -> Result<Vec<u8>, Errno> {

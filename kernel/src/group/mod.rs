@@ -48,6 +48,10 @@ pub struct ProcessId {
     pub tgid: i32,
 }
 
+/// What `coredump_filter` is at first, Linux `MMF_DUMP_FILTER_DEFAULT`, and all that it may have.
+const COREDUMP_FILTER: u32 = 0x33;
+const COREDUMP_FILTER_ALL: u32 = 0x1ff;
+
 /// A process.
 #[derive(Debug)]
 pub struct ThreadGroup {
@@ -65,6 +69,7 @@ pub struct ThreadGroup {
     dumpable: AtomicU8,
     personality: AtomicU32,
     oom_score_adj: AtomicI32,
+    coredump_filter: AtomicU32,
 }
 
 impl ThreadGroup {
@@ -84,6 +89,7 @@ impl ThreadGroup {
             dumpable: AtomicU8::new(1),
             personality: AtomicU32::new(0),
             oom_score_adj: AtomicI32::new(0),
+            coredump_filter: AtomicU32::new(COREDUMP_FILTER),
         })
     }
 
@@ -272,6 +278,15 @@ impl ThreadGroup {
     /// personality(2).
     pub fn set_personality(&self, value: u32) {
         self.personality.store(value, Ordering::Relaxed);
+    }
+    /// `/proc/PID/coredump_filter`: which mappings a core file would have.
+    #[must_use]
+    pub fn coredump_filter(&self) -> u32 {
+        self.coredump_filter.load(Ordering::Relaxed)
+    }
+    /// `/proc/PID/coredump_filter`; bits that Linux does not know are dropped.
+    pub fn set_coredump_filter(&self, value: u32) {
+        self.coredump_filter.store(value & COREDUMP_FILTER_ALL, Ordering::Relaxed);
     }
     /// `/proc/PID/oom_score_adj`.
     #[must_use]

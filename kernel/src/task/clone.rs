@@ -212,6 +212,7 @@ impl CurrentTask {
         group.set_dumpable(parent.dumpable());
         group.set_personality(parent.personality());
         group.set_oom_score_adj(parent.oom_score_adj());
+        group.set_coredump_filter(parent.coredump_filter());
         if let Some(exe) = parent.exe() {
             group.set_exe(exe);
         }

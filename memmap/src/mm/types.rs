@@ -141,7 +141,7 @@ pub enum AtomicOp {
 }
 
 /// One line of `/proc/PID/maps` and what `/proc/PID/smaps` adds.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VmaInfo {
     /// The addresses.
     pub range: Range<u64>,

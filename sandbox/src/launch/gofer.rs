@@ -97,18 +97,23 @@ fn prepare(trees: &[HostTree]) -> Result<OwnedFd, String> {
         clones.push((&tree.source, clone));
     }
     root::begin(MsFlags::empty()).map_err(gofer)?;
+    let mut nodes = Vec::new();
     for (index, (source, clone)) in clones.iter().enumerate() {
         let name = |error: io::Error| format!("{}: {error}", source.display());
         let at = Path::new(root::WORKSHOP).join(index.to_string());
         // The kind of what is mounted is looked at through the clone: the path may mean something else by now.
-        if nix::sys::stat::fstat(clone).is_ok_and(|s| s.st_mode & libc::S_IFMT == libc::S_IFDIR) {
+        let kind = nix::sys::stat::fstat(clone).map_err(|error| name(error.into()))?.st_mode & libc::S_IFMT;
+        if kind == libc::S_IFDIR {
             std::fs::create_dir(&at).map_err(name)?;
         } else {
             std::fs::write(&at, "").map_err(name)?;
         }
+        if matches!(kind, libc::S_IFCHR | libc::S_IFBLK) {
+            nodes.push(at.clone());
+        }
         sys::attach_mounts(clone.as_fd(), &at).map_err(name)?;
     }
-    root::drop_kernel_views(Path::new(root::WORKSHOP)).map_err(gofer)?;
+    root::drop_kernel_views(Path::new(root::WORKSHOP), &nodes).map_err(gofer)?;
     let own_files = root::own_files().map_err(gofer)?;
     root::enter().and_then(|()| root::freeze()).map_err(gofer)?;
     nix::sys::stat::umask(nix::sys::stat::Mode::empty());

@@ -1,7 +1,7 @@
 //! The roots that gofer and sentry see.
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -80,10 +80,14 @@ const KERNEL_VIEWS: [&str; 18] = [
     "tracefs",
 ];
 
-/// Takes away mounts below a directory that show the host's kernel.
-pub(super) fn drop_kernel_views(below: &Path) -> io::Result<()> {
+/// Takes away mounts below a directory that show the host's kernel. A device node that is mounted by itself may stay: it is
+/// looked at and never opened.
+pub(super) fn drop_kernel_views(below: &Path, nodes: &[PathBuf]) -> io::Result<()> {
     let table = std::fs::read_to_string("/proc/self/mountinfo")?;
     for point in kernel_views(&table, &format!("{}/", below.display())) {
+        if nodes.iter().any(|node| node.as_os_str() == point.as_str()) {
+            continue;
+        }
         // Gone already, where it was below another.
         let _gone = umount2(point.as_str(), MntFlags::MNT_DETACH);
     }

@@ -145,7 +145,7 @@ impl Spec {
     /// [`SpecError`], when the bundle cannot be run.
     pub fn load(bundle: &Path) -> Result<Self, SpecError> {
         let path = bundle.join("config.json");
-        let text = read_limited(&path).map_err(|source| SpecError::Read { path: path.clone(), source })?;
+        let text = read_regular(&path).map_err(|source| SpecError::Read { path: path.clone(), source })?;
         let mut spec: Self =
             serde_json::from_slice(&text).map_err(|source| SpecError::Parse { path, source })?;
         let root = spec.root.as_mut().ok_or(SpecError::Value("there is no root"))?;
@@ -205,6 +205,14 @@ pub fn load_process(path: &Path) -> Result<Process, SpecError> {
         .map_err(|source| SpecError::Parse { path: path.to_path_buf(), source })?;
     process.check()?;
     Ok(process)
+}
+
+/// Reads a file that must not make the reader wait, as a FIFO does.
+fn read_regular(path: &Path) -> std::io::Result<Vec<u8>> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    read_limited(path)
 }
 
 fn read_limited(path: &Path) -> std::io::Result<Vec<u8>> {
