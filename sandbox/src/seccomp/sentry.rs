@@ -48,7 +48,6 @@ const THREADS: &[Rule] = &[
 
 const FILES: &[Rule] = &[
     Rule::any(libc::SYS_write, "streams, donated files, the report"),
-    Rule::any(libc::SYS_writev, "the C library's last words"),
     Rule::any(libc::SYS_preadv2, "streams, without waiting"),
     Rule::any(libc::SYS_pwritev2, "streams, without waiting"),
     Rule::any(libc::SYS_pread64, "donated files"),
