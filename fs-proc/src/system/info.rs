@@ -123,8 +123,8 @@ pub(crate) fn meminfo(kernel: &Kernel) -> Vec<u8> {
 
 /// `meminfo` of the only node there is.
 pub(crate) fn node_meminfo(kernel: &Kernel) -> Vec<u8> {
-    let file = kernel.memory_file();
-    let (total, used) = (file.total() / 1024, file.usage_bytes() / 1024);
+    let (total, used) = kernel.memory();
+    let (total, used) = (total / 1024, used / 1024);
     let lines = [("MemTotal", total), ("MemFree", total.saturating_sub(used)), ("MemUsed", used)];
     let mut out = String::new();
     for (name, kb) in lines {

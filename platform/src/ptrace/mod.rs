@@ -112,6 +112,10 @@ impl Platform for Ptrace {
         self.0.template.vdso()
     }
 
+    fn vdso_parts(&self) -> Vec<Range<u64>> {
+        self.0.template.vdso_parts()
+    }
+
     fn on_stub_death(&self, hook: StubDeathHook) {
         self.0.on_stub_death.set(hook).ok();
     }

@@ -111,6 +111,14 @@ impl Template {
         self.vdso
     }
 
+    /// The mappings of that vDSO, the code last. The stubs may have moved them, all by the same distance.
+    pub(crate) fn vdso_parts(&self) -> Vec<Range<u64>> {
+        let parts = host::vdso_ranges();
+        let Some((code, kept)) = parts.last().zip(self.vdso()) else { return Vec::new() };
+        let moved = |at: u64| at.wrapping_sub(code.start).wrapping_add(kept);
+        parts.iter().map(|part| moved(part.start)..moved(part.end)).collect()
+    }
+
     /// The end of what guests may map.
     pub(crate) const fn user_end(&self) -> u64 {
         self.user_end

@@ -143,11 +143,7 @@ impl Platform for Systrap {
     }
 
     fn vdso_parts(&self) -> Vec<Range<u64>> {
-        let parts = crate::host::vdso_ranges();
-        let Some((code, kept)) = parts.last().zip(self.vdso()) else { return Vec::new() };
-        // The stubs may have moved them, all by the same distance.
-        let moved = |at: u64| at.wrapping_sub(code.start).wrapping_add(kept);
-        parts.iter().map(|part| moved(part.start)..moved(part.end)).collect()
+        self.0.template.vdso_parts()
     }
 
     fn on_stub_death(&self, hook: StubDeathHook) {
