@@ -47,14 +47,17 @@ fn pages(access: Access) -> CaseResult<Vec<usize>> {
 fn children(count: u64, body: impl Fn(&mut Random)) -> CaseResult {
     for seed in 1..=count {
         let child = fork_child(|| {
+            // With all that it may clone, which is not to run on beside the next.
+            let _ = sys!(setpgid(0, 0));
             body(&mut Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
             0
         })?;
         let pidfd = raw!(SYS_pidfd_open(child, 0))? as i32;
-        let ended = poll_one(pidfd, libc::POLLIN, 300)? != 0;
+        let ended = poll_one(pidfd, libc::POLLIN, 150)? != 0;
         if !ended {
             sys!(kill(child, libc::SIGKILL))?;
         }
+        let _ = sys!(kill(-child, libc::SIGKILL));
         let how = wait_for(child)?;
         check!(matches!(how, Ended::Exited(_) | Ended::Killed(_)), "{how:?}");
         sys!(close(pidfd))?;
