@@ -18,10 +18,12 @@ fn run_it(docker: &Dockerd) -> Result<()> {
     session.expect("/dev/pts/0", LIMIT)?;
     session.expect("\n24 200", LIMIT)?;
     session.expect("42", LIMIT)?;
-    session.send("sleep 1000\n")?;
-    session.expect("sleep 1000", LIMIT)?;
+    // Not before it runs: the shell would take the key. And what is typed before the prompt is back may be lost.
+    session.send("sh -c 'echo go; exec sleep 1000'\n")?;
+    session.expect("go\r", LIMIT)?;
     session.send("\u{3}")?;
     session.expect("^C", LIMIT)?;
+    session.expect("# ", LIMIT)?;
     session.send("echo status $?; exit 9\n")?;
     session.expect("status 130", LIMIT)?;
     let code = session.finish(LIMIT)?;
