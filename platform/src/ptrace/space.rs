@@ -1,12 +1,12 @@
 //! An address space: one stub process.
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use super::Shared;
 use super::context::PtraceContext;
 use crate::stub::control::Operation;
-use crate::stub::layout::{LOWEST, PAGE};
 use crate::stub::lock::Mutex;
+use crate::stub::mapping;
 use crate::stub::process::Stub;
 use crate::stub::template::NEW_THREAD;
 use crate::{Access, AddressSpace, Context, PlatformError};
@@ -73,23 +73,10 @@ impl PtraceSpace {
         }
     }
 
-    /// Refuses ranges that reach into the stub's own region, before they reach its mapper.
+    /// Refuses ranges that reach into the stub's own region.
     fn check(&self, call: &'static str, addr: u64, len: u64) -> Result<(), PlatformError> {
-        let end = addr.checked_add(len);
-        let inside = addr >= LOWEST && end.is_some_and(|end| end <= self.shared.template.user_end());
-        if inside && addr.is_multiple_of(PAGE) {
-            return Ok(());
-        }
-        let source = std::io::Error::from_raw_os_error(libc::EINVAL);
-        Err(PlatformError::Host { call, source })
+        mapping::check(call, mapping::range(addr, len), self.shared.template.user_end())
     }
-}
-
-fn protection(access: Access) -> u64 {
-    let bit = |on: bool, flag: i32| if on { u64::from(flag.cast_unsigned()) } else { 0 };
-    bit(access.read, libc::PROT_READ)
-        | bit(access.write, libc::PROT_WRITE)
-        | bit(access.execute, libc::PROT_EXEC)
 }
 
 impl AddressSpace for PtraceSpace {
@@ -103,24 +90,17 @@ impl AddressSpace for PtraceSpace {
         populate: bool,
     ) -> Result<(), PlatformError> {
         self.check("mmap", addr, len)?;
-        let populate = if populate { libc::MAP_POPULATE } else { 0 };
-        let flags = u64::from((libc::MAP_SHARED | libc::MAP_FIXED | populate).cast_unsigned());
-        let file = u64::from(file.as_raw_fd().cast_unsigned());
-        self.request(
-            "mmap",
-            Operation::call(libc::SYS_mmap, [addr, len, protection(access), flags, file, offset]),
-        )
+        self.request("mmap", mapping::map(addr, len, file, offset, access, populate))
     }
 
     fn unmap(&self, addr: u64, len: u64) -> Result<(), PlatformError> {
         self.check("munmap", addr, len)?;
-        self.request("munmap", Operation::call(libc::SYS_munmap, [addr, len, 0, 0, 0, 0]))
+        self.request("munmap", mapping::unmap(addr, len))
     }
 
     fn protect(&self, addr: u64, len: u64, access: Access) -> Result<(), PlatformError> {
         self.check("mprotect", addr, len)?;
-        let call = Operation::call(libc::SYS_mprotect, [addr, len, protection(access), 0, 0, 0]);
-        match self.request("mprotect", call) {
+        match self.request("mprotect", mapping::protect(addr, len, access)) {
             // What is not mapped is skipped, and reported when the rest is done.
             Err(error) if crate::sys::errno_of(&error) == libc::ENOMEM => Ok(()),
             other => other,

@@ -19,6 +19,7 @@ pub(crate) mod filter;
 pub(crate) mod layout;
 pub(crate) mod lock;
 pub(crate) mod mapper;
+pub(crate) mod mapping;
 pub(crate) mod process;
 pub(crate) mod template;
 

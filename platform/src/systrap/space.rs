@@ -1,5 +1,5 @@
 //! An address space: one stub process.
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
@@ -11,8 +11,9 @@ use super::region;
 use super::thread::Thread;
 use crate::patch::Patches;
 use crate::stub::control::{MAX_OPERATIONS, Operation};
-use crate::stub::layout::{LOWEST, PAGE, REGIONS, REGIONS_END};
+use crate::stub::layout::{REGIONS, REGIONS_END};
 use crate::stub::lock::Mutex;
+use crate::stub::mapping;
 use crate::stub::process::Stub;
 use crate::{Access, AddressSpace, Change, Context, PlatformError, sys};
 
@@ -160,36 +161,10 @@ impl SystrapSpace {
         Ok(Thread::new(tid, slot))
     }
 
-    /// Refuses ranges that reach into the stub's own region, before they reach its mapper.
+    /// Refuses ranges that reach into the stub's own region.
     fn check(&self, call: &'static str, addr: u64, len: u64) -> Result<(), PlatformError> {
-        let end = addr.checked_add(len);
-        let inside = addr >= LOWEST && end.is_some_and(|end| end <= self.shared.template.user_end());
-        if inside && addr.is_multiple_of(PAGE) {
-            return Ok(());
-        }
-        let source = std::io::Error::from_raw_os_error(libc::EINVAL);
-        Err(PlatformError::Host { call, source })
+        mapping::check(call, mapping::range(addr, len), self.shared.template.user_end())
     }
-}
-
-fn protection(access: Access) -> u64 {
-    let bit = |on: bool, flag: i32| if on { u64::from(flag.cast_unsigned()) } else { 0 };
-    bit(access.read, libc::PROT_READ)
-        | bit(access.write, libc::PROT_WRITE)
-        | bit(access.execute, libc::PROT_EXEC)
-}
-
-fn map_operation(
-    addr: u64,
-    len: u64,
-    file: BorrowedFd<'_>,
-    offset: u64,
-    access: Access,
-    more: i32,
-) -> Operation {
-    let flags = u64::from((libc::MAP_SHARED | libc::MAP_FIXED | more).cast_unsigned());
-    let file = u64::from(file.as_raw_fd().cast_unsigned());
-    Operation::call(libc::SYS_mmap, [addr, len, protection(access), flags, file, offset])
 }
 
 impl AddressSpace for SystrapSpace {
@@ -203,8 +178,7 @@ impl AddressSpace for SystrapSpace {
         populate: bool,
     ) -> Result<(), PlatformError> {
         self.check("mmap", addr, len)?;
-        let populate = if populate { libc::MAP_POPULATE } else { 0 };
-        self.request("mmap", map_operation(addr, len, file, offset, access, populate))
+        self.request("mmap", mapping::map(addr, len, file, offset, access, populate))
     }
 
     fn apply(&self, changes: &[Change<'_>]) -> Result<(), PlatformError> {
@@ -213,11 +187,11 @@ impl AddressSpace for SystrapSpace {
             operations.push(match *change {
                 Change::Map { addr, len, file, offset, access } => {
                     self.check("mmap", addr, len)?;
-                    map_operation(addr, len, file, offset, access, 0)
+                    mapping::map(addr, len, file, offset, access, false)
                 }
                 Change::Protect { addr, len, access } => {
                     self.check("mprotect", addr, len)?;
-                    Operation::call(libc::SYS_mprotect, [addr, len, protection(access), 0, 0, 0])
+                    mapping::protect(addr, len, access)
                 }
             });
         }
@@ -226,13 +200,12 @@ impl AddressSpace for SystrapSpace {
 
     fn unmap(&self, addr: u64, len: u64) -> Result<(), PlatformError> {
         self.check("munmap", addr, len)?;
-        self.request("munmap", Operation::call(libc::SYS_munmap, [addr, len, 0, 0, 0, 0]))
+        self.request("munmap", mapping::unmap(addr, len))
     }
 
     fn protect(&self, addr: u64, len: u64, access: Access) -> Result<(), PlatformError> {
         self.check("mprotect", addr, len)?;
-        let call = Operation::call(libc::SYS_mprotect, [addr, len, protection(access), 0, 0, 0]);
-        match self.request("mprotect", call) {
+        match self.request("mprotect", mapping::protect(addr, len, access)) {
             // What is not mapped is skipped, and reported when the rest is done.
             Err(error) if sys::errno_of(&error) == libc::ENOMEM => Ok(()),
             other => other,
