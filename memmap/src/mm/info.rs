@@ -9,6 +9,7 @@ use super::locked::State;
 use super::pma::{Place, intersect};
 use super::vma::{Vma, flag};
 use super::{MemoryManager, MmStatus, VmaInfo};
+use crate::memory_file::Presence;
 use crate::{FileRange, PAGE};
 
 /// `VmFlags` of `/proc/PID/smaps`, for the flags of a mapping.
@@ -79,17 +80,17 @@ fn pages(state: &State, range: &Range<u64>) -> Pages {
     pages
 }
 
-impl MemoryManager {
-    /// Bytes that are present, of those that are no file's and of the others.
-    fn present(&self, pages: &Pages) -> (u64, u64) {
-        let (mut private, mut others) = (0, 0);
-        for (run, is_private) in &pages.memory {
-            let sum = if *is_private { &mut private } else { &mut others };
-            self.memory_file.for_each_present(*run, &mut |part: FileRange| *sum += part.len());
-        }
-        (private, others)
+/// Bytes that are present, of those that are no file's and of the others.
+fn present(presence: &mut Presence<'_>, pages: &Pages) -> (u64, u64) {
+    let (mut private, mut others) = (0, 0);
+    for (run, is_private) in &pages.memory {
+        let sum = if *is_private { &mut private } else { &mut others };
+        presence.for_each(*run, &mut |part: FileRange| *sum += part.len());
     }
+    (private, others)
+}
 
+impl MemoryManager {
     fn list(&self, with_pages: bool) -> Vec<VmaInfo> {
         let mut found = Vec::new();
         {
@@ -101,6 +102,7 @@ impl MemoryManager {
                 found.push((range, vma.clone(), name, pages));
             }
         }
+        let mut presence = Presence::new(&self.memory_file);
         // Files and the host are asked without the lock.
         let info = |(range, vma, name, pages): (Range<u64>, Vma, Vec<u8>, Option<Pages>)| {
             let (dev, ino, path) = vma.file.as_ref().map_or((0, 0, name), |file| file.identity());
@@ -108,7 +110,7 @@ impl MemoryManager {
                 Some(name) if vma.has(flag::ANON_SHMEM) => [b"[anon_shmem:", &name[..], b"]"].concat(),
                 _ => path,
             };
-            let (anonymous, others) = pages.as_ref().map_or((0, 0), |p| self.present(p));
+            let (anonymous, others) = pages.as_ref().map_or((0, 0), |p| present(&mut presence, p));
             let rss = anonymous + others + pages.as_ref().map_or(0, |p| p.host);
             VmaInfo {
                 prot: vma.prot,
@@ -163,8 +165,9 @@ impl MemoryManager {
             status.exe = end_code.saturating_sub(layout.start_code & !(PAGE - 1)).min(exec);
             status.lib = exec - status.exe;
         }
+        let mut presence = Presence::new(&self.memory_file);
         for (pages, shared) in all {
-            let (private, others) = self.present(&pages);
+            let (private, others) = present(&mut presence, &pages);
             status.rss_anon += private;
             *(if shared { &mut status.rss_shmem } else { &mut status.rss_file }) += others;
             status.rss_file += pages.host;
