@@ -24,7 +24,13 @@ const QUIET_TICKS: u64 = 1 << 18;
 /// The ticks, around a millisecond, from which a stay in the guest is long: the cost of waking another CPU is lost in it.
 const LONG_TICKS: u64 = 1 << 21;
 
+/// The ticks, around half a millisecond, for which something else has to have a CPU to be a hog: whoever looks for an answer
+/// lets others run for some microseconds, unless they are no kin.
+pub(crate) const HOG_TICKS: u64 = 1 << 20;
+
 thread_local! {
+    /// A hog was met by this thread.
+    static HOGGED: Cell<bool> = const { Cell::new(false) };
     /// The CPU that this thread is bound to, and since when.
     static BOUND: Cell<Option<(usize, u64)>> = const { Cell::new(None) };
     /// The CPU of the stubs that this thread serves, where that is another.
@@ -100,6 +106,12 @@ impl Cpus {
 }
 
 impl Cpus {
+    /// How many guests run of pairs that are apart.
+    pub(crate) fn inside(&self) -> u32 {
+        let inside = |couple: &Couple| couple.inside.load(Relaxed);
+        self.0.as_ref().map_or(0, |machine| machine.couples.iter().map(inside).sum())
+    }
+
     /// How many there are.
     pub(crate) fn count(&self) -> usize {
         self.0.as_ref().map_or(1, |machine| machine.loads.len())
@@ -230,6 +242,11 @@ impl Placement {
         true
     }
 
+    /// Tells whether others live on the same couple of CPUs.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.couple().is_some_and(|couple| couple.pairs.load(Relaxed) > 1)
+    }
+
     /// Lets the guest thread of a pair that is apart run anywhere.
     pub(crate) fn loosen(&self) {
         if let Some(machine) = &self.cpus.0 {
@@ -297,4 +314,18 @@ pub(crate) fn of_stubs() -> Option<(usize, bool)> {
 pub(crate) fn bind(tid: i32, cpu: usize) -> bool {
     let mut set = CpuSet::new();
     set.set(cpu).is_ok() && sched_setaffinity(Pid::from_raw(tid), &set).is_ok()
+}
+
+/// Lets others have the CPU. What takes it for long is remembered for [`take_hogged`].
+pub(crate) fn give_way() {
+    let before = ticks();
+    std::thread::yield_now();
+    if ticks().saturating_sub(before) > HOG_TICKS {
+        HOGGED.set(true);
+    }
+}
+
+/// Tells whether a hog was met since the last time.
+pub(crate) fn take_hogged() -> bool {
+    HOGGED.get() && HOGGED.replace(false)
 }

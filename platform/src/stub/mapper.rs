@@ -119,7 +119,7 @@ impl Mapper {
             if nix::unistd::read(event, &mut count).is_ok() {
                 return Ok(u64::from_ne_bytes(count));
             }
-            std::thread::yield_now();
+            crate::cpu::give_way();
         }
         loop {
             // SAFETY: the slot holds the descriptor open for as long as it lives.
