@@ -23,6 +23,7 @@ mod pty;
 mod report;
 mod rootfs;
 mod run;
+mod scheduler;
 mod stages;
 mod storm;
 #[cfg(test)]

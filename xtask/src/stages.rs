@@ -2,8 +2,8 @@
 
 use crate::report::Report;
 use crate::{
-    Options, apt, bad_input, build, conformance, containerd, docker, oci, podman, pods, posture, run, storm,
-    userland, world,
+    Options, apt, bad_input, build, conformance, containerd, docker, oci, podman, pods, posture, run,
+    scheduler, storm, userland, world,
 };
 use anyhow::{Context, Result, bail};
 use std::process::Command;
@@ -51,6 +51,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     inner.flags.push("--quick".to_owned());
     let mut total = Report::default();
     apt::ensure(&["gcc", "binutils", "util-linux"])?;
+    let _ungrouped = scheduler::Ungrouped::new();
     for (name, stage) in STAGES.iter().filter(|(name, _)| options.filters.is_empty() || options.selects(name))
     {
         total.add(timed(name, *stage, &inner));
@@ -65,6 +66,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
 pub(crate) fn run_one(name: &str, options: &Options) -> Result<bool> {
     let stage =
         STAGES.iter().find(|(stage, _)| *stage == name).with_context(|| format!("no stage {name}"))?;
+    let _ungrouped = scheduler::Ungrouped::new();
     Ok(summary(&timed(stage.0, stage.1, options)))
 }
 
