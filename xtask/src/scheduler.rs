@@ -1,5 +1,8 @@
-//! The host's scheduler, made fair for as long as sandboxes are tested.
+//! The host's scheduler, made fair for as long as sandboxes are tested, and the CPUs that they may use.
 
+use anyhow::{Context, Result};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
 use std::fs;
 
 const AUTOGROUP: &str = "/proc/sys/kernel/sched_autogroup_enabled";
@@ -35,6 +38,32 @@ impl Drop for Ungrouped {
             && let Err(error) = fs::write(AUTOGROUP, "1")
         {
             println!("{AUTOGROUP}: {error}");
+        }
+    }
+}
+
+/// Keeps what this thread starts on one CPU, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct OneCpu(CpuSet);
+
+impl OneCpu {
+    /// # Errors
+    /// When the host does not let it.
+    pub(crate) fn new() -> Result<Self> {
+        let this = Pid::from_raw(0);
+        let all = sched_getaffinity(this)?;
+        let first = (0..CpuSet::count()).find(|&cpu| all.is_set(cpu).unwrap_or(false)).context("no CPU")?;
+        let mut one = CpuSet::new();
+        one.set(first)?;
+        sched_setaffinity(this, &one)?;
+        Ok(Self(all))
+    }
+}
+
+impl Drop for OneCpu {
+    fn drop(&mut self) {
+        if let Err(error) = sched_setaffinity(Pid::from_raw(0), &self.0) {
+            println!("this program stays on one CPU: {error}");
         }
     }
 }

@@ -12,13 +12,14 @@ use std::time::{Duration, Instant};
 type Stage = (&'static str, fn(&Options) -> Result<Report>);
 
 /// In the order in which they run: what fails fast comes first.
-const STAGES: [Stage; 16] = [
+const STAGES: [Stage; 17] = [
     ("tidy", |_| cargo_tests(&["test", "--package", "xtask"])),
     ("fmt", |_| cargo(&["fmt", "--all", "--check"])),
     ("clippy", |_| cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"])),
     ("unit", |_| cargo_tests(&["test", "--workspace", "--no-fail-fast", "--exclude", "xtask"])),
     ("build", |_| build::release().and_then(|_| build::shim()).map(|_| one_passed())),
     ("conformance", conformance::run),
+    ("one-cpu", conformance::run_on_one_cpu),
     ("world", world::run),
     ("posture", posture::run),
     ("bad-input", bad_input::run),
