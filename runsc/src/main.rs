@@ -22,13 +22,14 @@ use crate::cli::{Cli, Verb};
 
 fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
-    // The two programs of a sandbox; the launcher alone starts them.
+    // The two programs of a sandbox, and one that waits beside; the launcher alone starts them.
     let word = |index: usize| args.get(index).and_then(|arg| arg.to_str());
     match (word(1), word(2)) {
         (Some("boot"), Some(_)) => return exit_code(sandbox::boot::main()),
         (Some("gofer"), Some(access)) => {
             return exit_code(sandbox::gofer::main(access, word(3).unwrap_or_default()));
         }
+        (Some("keep-scope"), None) => return exit_code(cgroup::keep_scope()),
         _ => {}
     }
     let cli = match cli::parse(args) {

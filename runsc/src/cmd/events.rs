@@ -56,7 +56,7 @@ pub(crate) fn run(global: &Global, args: &Events) -> Result<i32> {
     let runs = || matches!(container.state.status(), Status::Created | Status::Running | Status::Paused);
     ensure!(runs(), "container with id {} is not running", args.id);
     let groups = &container.state.groups;
-    ensure!(!groups.0.is_empty(), "container {} has no control groups that count what it uses", args.id);
+    ensure!(!groups.is_empty(), "container {} has no control groups that count what it uses", args.id);
     let show = |kind: &str, data: Option<Value>| {
         let mut event = json!({"type": kind, "id": args.id});
         if let (Some(event), Some(data)) = (event.as_object_mut(), data) {
