@@ -26,6 +26,7 @@ mod run;
 mod scheduler;
 mod stages;
 mod storm;
+mod systemd;
 #[cfg(test)]
 mod tidy;
 mod userland;
@@ -44,7 +45,7 @@ const USAGE: &str = "usage: cargo xtask VERB
   userland [--runtime PATH] [FILTER]..    a Debian userland, compared with the same scripts run natively
   oci [--runtime runsc|runc|PATH] [FILTER]..  the suite over the OCI specification
   storm [--quick]                         many containers, processes killed at random: nothing is left
-  one-cpu | docker | containerd | podman | pods | world | posture | bad-input    the harness of that name [--runtime PATH]
+  one-cpu | docker | containerd | podman | pods | world | posture | bad-input | systemd    the harness of that name [--runtime PATH]
   bench --quick [--runtime PATH]          a table, and target/bench/quick.json
   bench platform                          the platforms side by side";
 
@@ -125,7 +126,7 @@ fn dispatch() -> Result<bool> {
         }),
         "tidy" => stages::run_one("tidy", &options),
         "conformance" | "one-cpu" | "userland" | "world" | "docker" | "containerd" | "podman" | "pods"
-        | "posture" | "bad-input" | "oci" | "storm" => stages::run_one(verb, &options),
+        | "posture" | "bad-input" | "oci" | "storm" | "systemd" => stages::run_one(verb, &options),
         "bench" => bench::run(&options),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");

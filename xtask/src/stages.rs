@@ -3,7 +3,7 @@
 use crate::report::Report;
 use crate::{
     Options, apt, bad_input, build, conformance, containerd, docker, oci, podman, pods, posture, run,
-    scheduler, storm, userland, world,
+    scheduler, storm, systemd, userland, world,
 };
 use anyhow::{Context, Result, bail};
 use std::process::Command;
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 type Stage = (&'static str, fn(&Options) -> Result<Report>);
 
 /// In the order in which they run: what fails fast comes first.
-const STAGES: [Stage; 17] = [
+const STAGES: [Stage; 18] = [
     ("tidy", |_| cargo_tests(&["test", "--package", "xtask"])),
     ("fmt", |_| cargo(&["fmt", "--all", "--check"])),
     ("clippy", |_| cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"])),
@@ -27,6 +27,7 @@ const STAGES: [Stage; 17] = [
     ("oci", oci::run),
     ("storm", storm::run),
     ("userland", userland::run),
+    ("systemd", systemd::run),
     ("docker", docker::run),
     ("containerd", containerd::run),
     ("podman", podman::run),
