@@ -36,6 +36,7 @@ pub mod message;
 pub mod misc;
 pub mod mm;
 pub mod mount;
+pub mod mqueue;
 pub mod open;
 mod path;
 pub mod pidfd;
