@@ -48,13 +48,13 @@ pub const HOST_SYSCALLS: &[&str] = &[
 pub enum Access {
     /// Nobody but this mount.
     Exclusive,
-    /// Others too; what they do may be seen [`LEASE_NS`] later. A missing name is seen at once.
+    /// Others too; what they do may be seen [`LEASE_NS`] later.
     Leased,
     /// Others too.
     Shared,
 }
 
-/// How long a name and attributes of a leased tree are believed, in nanoseconds.
+/// How long names, missing ones too, and attributes of a leased tree are believed, in nanoseconds.
 pub const LEASE_NS: u64 = 20_000_000;
 
 /// How to mount.

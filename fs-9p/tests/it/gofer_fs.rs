@@ -268,6 +268,18 @@ fn a_leased_tree_is_asked_again_after_a_moment() {
     while other.metadata().unwrap().size != 6 {
         assert!(told.elapsed() < Duration::from_secs(5), "the old size is believed for ever");
     }
+    // A missing name is believed as long, and its stamp is no other time's.
+    let root = world.root();
+    let told = Instant::now();
+    let mut stamp = root.missing_stamp().unwrap();
+    while !root.is_still_missing(stamp) {
+        assert!(told.elapsed() < Duration::from_secs(5), "the missing name is never believed");
+        stamp = root.missing_stamp().unwrap();
+    }
+    let told = Instant::now();
+    while root.is_still_missing(stamp) {
+        assert!(told.elapsed() < Duration::from_secs(5), "the missing name is believed for ever");
+    }
     // What is changed through the tree itself is seen at once.
     other.set_attr(&world.cx(), &SetAttr { size: Some(2), ..SetAttr::default() }).unwrap();
     assert_eq!(other.metadata().unwrap().size, 2);
