@@ -198,6 +198,19 @@ impl GoferInode {
         Ownership { mode: state.meta.mode, uid: state.meta.uid, gid: state.meta.gid }
     }
 
+    /// The count of changes.
+    pub(super) fn changes(&self) -> u64 {
+        self.state.lock().changes
+    }
+
+    /// What this directory is still known to hold.
+    pub(super) fn kept_listing(&self) -> Option<Arc<Vec<u8>>> {
+        let changes = self.changes();
+        self.shared.listing(self, |kept| {
+            kept.changes == changes && (self.shared.exclusive() || self.shared.believes(kept.asked_ns))
+        })
+    }
+
     pub(super) fn attributes(&self) -> Result<Metadata, Errno> {
         let (changes, known, open) = {
             let state = self.state.lock();
