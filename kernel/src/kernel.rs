@@ -13,7 +13,7 @@ use sync::{Clock, LockClass, Mutex, WaitQueue};
 use crate::loader::HostAuxv;
 use crate::quota::Quota;
 use crate::seccomp::Seccomp;
-use crate::task::Task;
+use crate::task::{Task, Workers};
 use crate::timer::TimerQueue;
 use crate::tree::Tree;
 use crate::{
@@ -163,6 +163,8 @@ pub struct Kernel {
     unsupported: Mutex<BTreeMap<&'static str, u64>>,
     quota: Quota,
     pub(crate) paused: AtomicBool,
+    /// Host threads for its tasks.
+    pub(crate) workers: Workers,
     pub(crate) tree: Mutex<Tree<Arc<Task>, Arc<ThreadGroup>>>,
 }
 
@@ -198,6 +200,7 @@ impl Kernel {
             unsupported: Mutex::new(LockClass::Leaf, BTreeMap::new()),
             quota: Quota::default(),
             paused: AtomicBool::new(false),
+            workers: Workers::default(),
             tree: Mutex::new(LockClass::TaskTree, Tree::default()),
         })
     }
@@ -212,6 +215,7 @@ impl Kernel {
         Arc::new(Self {
             quota,
             paused: AtomicBool::new(false),
+            workers: self.workers.clone(),
             memory_file: Arc::clone(&self.memory_file),
             platform: Arc::clone(&self.platform),
             clock: Arc::clone(&self.clock),

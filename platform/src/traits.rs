@@ -3,6 +3,7 @@ use std::fmt::Debug;
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use abi::{Registers, Signal};
 
@@ -279,6 +280,12 @@ pub trait Context: Debug {
     /// `None` if they are to trap.
     fn answer_ids(&mut self, ids: Option<(i32, i32)>) {
         let _ = ids;
+    }
+
+    /// The thread is about to wait for something that others of the sentry's threads do. Gives how long it is to look
+    /// whether it is done, letting others have the CPU in between, before it sleeps.
+    fn rest(&self) -> Duration {
+        Duration::ZERO
     }
 
     /// The handle by which any thread stops the guest.

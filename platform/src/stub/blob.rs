@@ -63,6 +63,25 @@ sentrybox_stub_start:
     mov eax, [r15]
     cmp eax, r13d
     jne .Lrequest
+    mov r8, [r15 + 8]
+    test r8, r8
+    jz .Lidle
+    rdtsc
+    shl rdx, 32
+    or rax, rdx
+    add r8, rax
+.Llook:
+    mov eax, {sched_yield}
+    syscall
+    mov eax, [r15]
+    cmp eax, r13d
+    jne .Lrequest
+    rdtsc
+    shl rdx, 32
+    or rax, rdx
+    cmp rax, r8
+    jb .Llook
+.Lidle:
     mov eax, {futex}
     mov rdi, r15
     xor esi, esi
@@ -179,6 +198,7 @@ sentrybox_stub_end:
     process = const KIND_PROCESS,
     trapping = const KIND_TRAPPING_THREAD,
     futex = const libc::SYS_futex,
+    sched_yield = const libc::SYS_sched_yield,
     pause = const libc::SYS_pause,
     mmap = const libc::SYS_mmap,
     write = const libc::SYS_write,

@@ -37,13 +37,15 @@ impl Operation {
 pub(crate) struct RequestPage {
     number: AtomicU32,
     count: AtomicU32,
-    unused: [u8; 56],
+    /// How long the mapper is to look for the next request before it sleeps, in ticks of the time stamp counter.
+    look: AtomicU64,
+    unused: [u8; 48],
     operations: [[AtomicU64; 8]; MAX_OPERATIONS],
 }
 
 impl RequestPage {
     /// Makes `operations`, at most [`MAX_OPERATIONS`], the request with this number, which must differ from the last.
-    pub(crate) fn publish(&self, number: u32, operations: &[Operation]) {
+    pub(crate) fn publish(&self, number: u32, operations: &[Operation], look: u64) {
         for (place, operation) in self.operations.iter().zip(operations) {
             let [a, b, c, d, e, f] = operation.args;
             for (word, value) in
@@ -54,6 +56,7 @@ impl RequestPage {
         }
         let count = operations.len().min(MAX_OPERATIONS);
         self.count.store(u32::try_from(count).unwrap_or(0), Ordering::Relaxed);
+        self.look.store(look, Ordering::Relaxed);
         self.number.store(number, Ordering::Release);
     }
 
@@ -162,7 +165,7 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.page().publish(0, &[]);
+        self.page().publish(0, &[], 0);
         if let Some(event) = self.event.take() {
             let mut count = [0_u8; 8];
             nix::unistd::read(&event, &mut count).ok();

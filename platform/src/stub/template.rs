@@ -156,8 +156,8 @@ impl Template {
             None => None,
         };
         match &area {
-            Some(area) => slot.page().publish(1, &region::new_thread(&self.code, area)),
-            None => slot.page().publish(1, &[NEW_THREAD]),
+            Some(area) => slot.page().publish(1, &region::new_thread(&self.code, area), 0),
+            None => slot.page().publish(1, &[NEW_THREAD], 0),
         }
         state.process.mapper().post_unpinned(&[new_process(&slot)]);
         Ok(Seed { slot, area })
@@ -195,7 +195,7 @@ fn spawn(
     code: *mut u8,
 ) -> Result<(Mapper, u64), PlatformError> {
     let (first, second) = (control.take()?, control.take()?);
-    first.page().publish(1, &[new_process(&second)]);
+    first.page().publish(1, &[new_process(&second)], 0);
     let page = std::ptr::from_ref(first.page()).addr() as u64;
     let pid = clone_into(code, page, first.event())?;
     let mut intermediate = Mapper::new(first, pid, 1);
