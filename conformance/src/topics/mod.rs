@@ -48,6 +48,7 @@ topics! {
     process
     procfs
     pty_modes
+    ptrace_stops
     ptys
     rename
     rw
