@@ -84,7 +84,7 @@ pub const NT_PRFPREG: u64 = 2;
 pub const NT_X86_XSTATE: u64 = 0x202;
 
 /// The size of `struct user`.
-pub const USER_SIZE: u64 = 912;
+pub const USER_SIZE: u64 = 928;
 /// Where the debug registers are in it.
 pub const USER_DEBUG_REGISTERS: u64 = 848;
 

@@ -48,6 +48,10 @@ topics! {
     process
     procfs
     pty_modes
+    ptrace_calls
+    ptrace_events
+    ptrace_memory
+    ptrace_rights
     ptrace_stops
     ptys
     rename

@@ -58,8 +58,8 @@ impl CurrentTask {
         SigInfo { code, ..SigInfo::kill(signal, self.tid(), self.credentials().uid) }
     }
 
-    /// Tells whether a stop is to end, or not to begin, because the thread dies. In the stop of its exit it takes another
-    /// `SIGKILL`, or the end of the container, to end it.
+    /// Tells whether a stop is to end, or not to begin, because the thread dies. In the stop of its exit it takes `SIGKILL` from
+    /// outside, or the end of the container, to end it.
     fn must_go(&self, exits: bool) -> bool {
         signal::is_killed(self)
             || if exits { self.kernel().tree.lock().draining } else { self.is_leaving() }
@@ -210,9 +210,8 @@ impl CurrentTask {
         };
         let signal = self.notify(code, message);
         if let Some(signal) = Signal::new(signal).filter(|_| signal != code) {
-            let info = SigInfo::kill(signal, self.tgid(), self.credentials().uid);
             // A queue that is full loses a real-time signal, as in Linux.
-            let _full = send_to_task(self.task(), info);
+            let _full = send_to_task(self.task(), SigInfo::kernel(signal));
         }
     }
 

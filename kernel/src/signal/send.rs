@@ -77,6 +77,10 @@ fn send(
     from: From,
     wake: impl FnOnce(Signal),
 ) -> Result<(), Errno> {
+    if group.is_exiting() && from == From::Inside {
+        // Linux `prepare_signal`: a process that is dying hears nothing more.
+        return Ok(());
+    }
     let signals = group.signals();
     let forced = from == From::Outside && SigSet::UNBLOCKABLE.contains(info.signal);
     if info.signal == Signal::SIGKILL && (forced || !is_ignored(group, target, info.signal)) {

@@ -47,7 +47,7 @@ impl CurrentTask {
         self.state.lock().interrupt = Some(context.interrupter());
         self.release_memory();
         self.context = context;
-        self.regs = Registers { orig_rax: self.regs.orig_rax, ..initial_registers(&loaded) };
+        self.regs = Registers { orig_rax: self.regs.orig_rax, rax: self.regs.rax, ..initial_registers(&loaded) };
         self.become_program(mm, name, loaded);
         if self.is_traced() {
             self.forbid_patches();

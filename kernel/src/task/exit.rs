@@ -15,7 +15,7 @@ impl CurrentTask {
         let own = ExitStatus::Exited(self.exit_code.unwrap_or(0));
         self.set_exiting();
         if self.is_traced() {
-            // What killed it has done so; another SIGKILL ends the stop.
+            // What killed it has done so.
             signal::forget_kill(&self);
             let status = self.group().exit_status().unwrap_or(own);
             self.trace_event(event::EXIT, u64::from(status.raw().cast_unsigned()));

@@ -64,7 +64,7 @@ pub(super) fn get_syscall_info(cx: &Cx<'_>, tracee: &Tracee, size: u64, data: u6
             if let Some(last) = words.last_mut() {
                 *last = Arg(tracee.message()).low().into();
             }
-            (words, 88)
+            (words, 84)
         }
         SYSCALL_INFO_EXIT => {
             let failed = (-MAX_ERRNO..0).contains(&regs.rax.cast_signed());

@@ -11,8 +11,8 @@ use crate::decode::UserPtr;
 
 /// The end of what a segment base may be set to.
 const TASK_SIZE_MAX: u64 = 0x7fff_ffff_f000;
-/// The flags that a program may set: CF PF AF ZF SF TF DF OF RF AC.
-const FLAGS: u64 = 0x5_0dd5;
+/// The flags that a program may be given: CF PF AF ZF SF TF DF OF NT RF AC.
+const FLAGS: u64 = 0x5_4dd5;
 /// The legacy FPU state, and the part of it that is not the processor's.
 const FXSAVE_LEN: usize = 512;
 const FXSAVE_USED: usize = 416;
@@ -237,6 +237,6 @@ mod tests {
         assert_eq!(put(&mut regs, base, 0x1000), Ok(()));
         assert_eq!((regs.cs, regs.ds, regs.gs_base), (0x33, 0, 0x1000));
         assert_eq!(put(&mut regs, index(std::mem::offset_of!(Registers, eflags)), u64::MAX), Ok(()));
-        assert_eq!(regs.eflags, 0x5_0fd7, "neither privilege nor the interrupt flag");
+        assert_eq!(regs.eflags, 0x5_4fd7, "neither privilege nor the interrupt flag");
     }
 }
