@@ -12,6 +12,7 @@ mod kernel;
 mod limits;
 pub mod loader;
 mod pause;
+pub mod ptrace;
 mod quota;
 pub mod seccomp;
 pub mod signal;

@@ -83,7 +83,7 @@ impl Syscalls for Dispatch {
         let seccomp = cur.seccomp();
         let asked = ![GETPID, GETTID].iter().all(|nr| seccomp.always_allows(Arg(*nr).low()));
         let ids = (cur.tgid(), cur.tid());
-        cur.answer_ids((!seen && !asked).then_some(ids));
+        cur.answer_ids((!seen && !asked && !cur.is_traced()).then_some(ids));
     }
 
     fn call(&self, cur: &mut CurrentTask) {

@@ -108,7 +108,7 @@ syscall_table! {
     98 getrusage Full => limits::getrusage, (Int, Hex);
     99 sysinfo Partial("load averages") => limits::sysinfo, (Hex);
     100 times Full => limits::times, (Hex);
-    101 ptrace Absent(Errno::ENOSYS);
+    101 ptrace Partial("hardware breakpoints") => ptrace::ptrace, (OneOf(names::PTRACE), Int, Hex, Hex);
     102 getuid Full => ids::getuid;
     103 syslog Partial("the log is empty") => misc::syslog, (Int, Hex, Int);
     104 getgid Full => ids::getgid;

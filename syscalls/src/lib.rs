@@ -45,6 +45,7 @@ pub mod poll;
 pub mod prctl;
 pub mod process;
 pub mod process_vm;
+pub mod ptrace;
 pub mod random;
 pub mod read_write;
 pub mod sched;

@@ -49,6 +49,11 @@ topics! {
     process
     procfs
     pty_modes
+    ptrace_calls
+    ptrace_events
+    ptrace_memory
+    ptrace_rights
+    ptrace_stops
     ptys
     rename
     rw

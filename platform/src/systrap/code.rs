@@ -16,10 +16,13 @@
 use std::slice;
 
 use super::area::{AREA, STACK_TOP};
+use crate::registers::{USER_CS, USER_DS};
 use crate::stub::filter;
 
 /// The size of the page.
 pub(crate) const SIZE: usize = 4096;
+/// The flag by which the processor traps after an instruction.
+const TRAP_FLAG: u64 = 0x100;
 /// The signal by which a guest thread is interrupted.
 pub(super) const INTERRUPT: i32 = libc::SIGURG;
 
@@ -243,6 +246,8 @@ sentrybox_thread_start:
     je 1f
     wrgsbase rax
 1:
+    test dword ptr [rip + E + {eflags}], {trap_flag}
+    jnz .Lthread_step
     lea rsp, [rip + TOP]
     push qword ptr [rip + E + {eflags}]
     mov rdi, [rip + E + {rdi}]
@@ -267,6 +272,30 @@ sentrybox_thread_start:
     mov dword ptr [rip + E + {signal}], 0
     mov dword ptr [rip + E + {kind}], {leaving}
     jmp .Lthread_post
+    /* The guest is to trap after one instruction: only `iretq` sets the flag and is not itself the instruction. */
+.Lthread_step:
+    lea rsp, [rip + TOP]
+    push {user_ds}
+    push qword ptr [rip + E + {rsp}]
+    push qword ptr [rip + E + {eflags}]
+    push {user_cs}
+    push qword ptr [rip + E + {rip_}]
+    mov rdi, [rip + E + {rdi}]
+    mov rsi, [rip + E + {rsi}]
+    mov rdx, [rip + E + {rdx}]
+    mov r8, [rip + E + {r8}]
+    mov r9, [rip + E + {r9}]
+    mov r10, [rip + E + {r10}]
+    mov r11, [rip + E + {r11}]
+    mov r12, [rip + E + {r12}]
+    mov r13, [rip + E + {r13}]
+    mov r14, [rip + E + {r14}]
+    mov r15, [rip + E + {r15}]
+    mov rbx, [rip + E + {rbx}]
+    mov rbp, [rip + E + {rbp}]
+    mov rax, [rip + E + {rax}]
+    mov rcx, [rip + E + {rcx}]
+    iretq
 .Lthread_left:
 
     /* rdi the signal, rsi the siginfo, rdx the ucontext; the stack is the region's. */
@@ -389,6 +418,9 @@ sentrybox_thread_end:
     save_fpu = const command::SAVE_FPU,
     polite = const POLITE_TICKS,
     sigurg = const INTERRUPT,
+    trap_flag = const TRAP_FLAG,
+    user_cs = const USER_CS,
+    user_ds = const USER_DS,
     signals_at = const SIGNALS_AT,
     filter = const FILTER_PROGRAM,
     futex = const libc::SYS_futex,

@@ -15,9 +15,6 @@ use super::trap::{self, Event};
 use crate::patch::Patches;
 use crate::{Context, FaultAccess, FpuState, Interrupt, PlatformError, Trap, fpu, registers};
 
-/// The trap flag, by which a guest would stop in the code of its stub.
-const TRAP_FLAG: u64 = 0x100;
-
 /// The guest thread.
 #[derive(Debug)]
 pub(super) struct SystrapContext {
@@ -64,7 +61,6 @@ impl SystrapContext {
         let patches = space.patches_of();
         let mut wanted = *regs;
         registers::sanitize(&mut wanted, current);
-        wanted.eflags &= !TRAP_FLAG;
         let removals = || patches.map_or(0, Patches::removals);
         let after_call = tail.take().filter(|(_, then)| wanted.rip == current.rip && *then == removals());
         *current = wanted;

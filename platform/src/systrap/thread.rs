@@ -122,6 +122,7 @@ impl Thread {
             .flat_map(|word| word.load(Ordering::Relaxed).to_le_bytes())
             .collect();
         bytes.truncate(size);
+        fpu::mark(&mut bytes);
         Ok(FpuState(bytes.into_boxed_slice()))
     }
 
