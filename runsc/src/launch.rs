@@ -7,11 +7,11 @@ use std::time::SystemTime;
 use anyhow::{Context, Result, bail, ensure};
 use sandbox::boot::{BootArgs, GuestMount};
 use sandbox::control::{self, Request};
-use sandbox::launch::{HostTree, LaunchArgs, Launched};
+use sandbox::launch::{HostTree, LaunchArgs, Launched, ProxyArgs};
 use sandbox::spec::Spec;
 
 use crate::cgroup::Groups;
-use crate::cli::{FileAccess, Global, LogFormat, Network};
+use crate::cli::{FileAccess, Global, Network};
 use crate::container::Container;
 use crate::state::{Folder, State, Status, start_time};
 use crate::{hooks, log, pod};
@@ -192,15 +192,24 @@ fn join(first: &Container, args: LaunchArgs) -> Result<Launched> {
         _ => None,
     };
     let doors = args.doors.iter().map(OwnedFd::try_clone).collect::<std::io::Result<Vec<_>>>()?;
+    let (report, report_json) = (args.report.try_clone()?, args.boot.report_json);
     let joined = sandbox::launch::join(&first.folder.path, args)?;
-    let sentry = pod::stand_in(&joined.channel, terminal.as_ref(), &doors)?;
+    // The container ends with the channel, where this fails.
+    let sentry = sandbox::launch::proxy(&ProxyArgs {
+        channel: &joined.channel,
+        pid: None,
+        terminal: terminal.as_ref().map(AsFd::as_fd),
+        doors: &doors,
+        report: report.as_fd(),
+        report_json,
+    })?;
     Ok(Launched { sentry, gofer: joined.gofer, channel: joined.channel })
 }
 
 /// Where the processes of the sandbox report what goes wrong with themselves.
 fn report(global: &Global, id: &str) -> Result<OwnedFd> {
-    match log::debug_file(global, id).or_else(|| global.log.clone()) {
-        Some(path) => Ok(log::append(&path)?.into()),
+    match log::report(global, id)? {
+        Some(file) => Ok(file.into()),
         None => Ok(std::io::stderr().as_fd().try_clone_to_owned()?),
     }
 }
@@ -246,9 +255,7 @@ fn boot_args(global: &Global, id: &str, spec: &Spec, mounts: Vec<GuestMount>) ->
         strace: (global.strace || !global.strace_syscalls.is_empty()).then(|| global.strace_syscalls.clone()),
         debug: global.debug,
         shared_files: global.file_access.map_or(!overlay(global)?, |access| access == FileAccess::Shared),
-        report_json: global.debug_log.is_none()
-            && global.log.is_some()
-            && global.log_format == LogFormat::Json,
+        report_json: log::reports_json(global),
         leased_files: global.file_access.is_none(),
         shared_mounts: global.file_access_mounts == FileAccess::Shared,
         strace_bytes: global.strace_log_size,

@@ -166,7 +166,7 @@ pub(crate) fn random(into: &mut [u8]) {
 }
 
 /// Ends the process at once, without the exit handlers of the program that it is a fork of, `_exit(2)`.
-pub fn exit_now(code: i32) -> ! {
+pub(crate) fn exit_now(code: i32) -> ! {
     // SAFETY: _exit takes a number and does not return.
     unsafe { libc::_exit(code) }
 }
@@ -230,32 +230,6 @@ pub(crate) fn attach_mounts(tree: BorrowedFd<'_>, at: &std::path::Path) -> io::R
     };
     Errno::result(done)?;
     Ok(())
-}
-
-/// fork(2): `None` in the child, its process id in the parent. For processes of one thread.
-///
-/// # Errors
-/// Those of clone(2).
-pub fn fork() -> io::Result<Option<i32>> {
-    fork_into(0)
-}
-
-/// Makes a process that stays behind independent of who started it: a session of its own, with this terminal if any, no
-/// standard streams, and no capability.
-///
-/// # Errors
-/// Those of setsid(2), open(2), ioctl(2), capset(2) and prctl(2).
-pub fn become_proxy(tty: Option<BorrowedFd<'_>>) -> io::Result<()> {
-    nix::unistd::setsid()?;
-    if let Some(tty) = tty {
-        take_controlling_terminal(tty)?;
-    }
-    let null = std::fs::File::options().read(true).write(true).open("/dev/null")?;
-    for number in 0..3 {
-        replace_standard(number, std::os::fd::AsFd::as_fd(&null))?;
-    }
-    crate::launch::drop_all_capabilities()?;
-    Ok(nix::sys::prctl::set_no_new_privs()?)
 }
 
 /// Reads what is there without waiting, preadv2(2) with `RWF_NOWAIT` at the file's own position.

@@ -1,7 +1,9 @@
 //! Starts the processes of a sandbox: gofer and sentry, side by side, each by its own copy of this program.
 mod caps;
 mod gofer;
+mod nobody;
 mod program;
+mod proxy;
 mod root;
 mod sentry;
 
@@ -15,9 +17,12 @@ use nix::unistd::Pid;
 
 use crate::boot::BootArgs;
 use crate::control::{self, Channel, ChannelError, Request, Response};
+use crate::sys;
 
-pub use caps::drop_all as drop_all_capabilities;
+pub(crate) use caps::drop_all as drop_all_capabilities;
 pub(crate) use gofer::mount_point;
+pub(crate) use proxy::{FIRST, READY};
+pub use proxy::{ProxyArgs, proxy};
 pub(crate) use root::become_empty;
 
 /// The descriptor number at which either process finds its channel.
@@ -75,6 +80,9 @@ pub enum LaunchError {
     /// The sentry says why.
     #[error("{0}")]
     Sentry(String),
+    /// A process that was to stay behind says why it does not.
+    #[error("a process that stays behind: {0}")]
+    Proxy(String),
     /// The sentry's process ended before it answered.
     #[error("the sentry ended early: {0}")]
     Died(String),
@@ -168,6 +176,13 @@ fn enter_groups(doors: &[OwnedFd]) -> io::Result<()> {
         nix::unistd::write(door, b"0")?;
     }
     Ok(())
+}
+
+/// The program that a process of ours is about to execute, at this number; closed by that.
+fn program_at(number: i32) -> io::Result<OwnedFd> {
+    let program = sys::take_fd(number)?;
+    nix::fcntl::fcntl(&program, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC))?;
+    Ok(program)
 }
 
 /// The connection between sentry and gofer.
