@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use abi::Errno;
 use memmap::MemoryFile;
@@ -430,14 +431,27 @@ impl Kernel {
     /// Sleeps until the process has exited; tells how it did. Not for guest threads.
     #[must_use]
     pub fn wait_exit(&self, group: &Arc<ThreadGroup>) -> ExitStatus {
+        loop {
+            if let Some(status) = self.wait_exit_for(group, None) {
+                break status;
+            }
+        }
+    }
+
+    /// Sleeps until the process has exited, but no longer than `limit`; tells how it did, if it did. Not for guest threads.
+    #[must_use]
+    pub fn wait_exit_for(&self, group: &Arc<ThreadGroup>, limit: Option<Duration>) -> Option<ExitStatus> {
+        let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
         let waiter = sync::Waiter::new();
         let key =
             group.exit_events().register(sync::PollEvents::IN, Arc::clone(&waiter) as Arc<dyn sync::Wake>);
         let status = loop {
-            if let Some(status) = group.final_status() {
+            let status = group.final_status();
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if status.is_some() || left.is_some_and(|left| left.is_zero()) {
                 break status;
             }
-            waiter.wait(None);
+            waiter.wait(left);
         };
         group.exit_events().unregister(key);
         status

@@ -7,13 +7,13 @@ use std::time::SystemTime;
 use anyhow::{Context, Result, bail, ensure};
 use sandbox::boot::{BootArgs, GuestMount};
 use sandbox::control::{self, Request};
-use sandbox::launch::{HostTree, LaunchArgs, Launched, ProxyArgs};
+use sandbox::launch::{BeforeHooks, HostTree, LaunchArgs, Launched, ProxyArgs};
 use sandbox::spec::Spec;
 
 use crate::cgroup::Groups;
 use crate::cli::{FileAccess, Global, Network};
-use crate::container::Container;
-use crate::state::{Folder, State, Status, start_time};
+use crate::container::{Container, oci_state};
+use crate::state::{Folder, State, Status};
 use crate::{hooks, log, pod};
 
 /// What a new container talks to.
@@ -100,7 +100,7 @@ pub(crate) fn create(
     };
     state.groups = groups(global, spec, &mut state, &folder)?;
     let launched =
-        match start_processes(global, spec, (&state, first.as_ref()), &folder, (boot, trees), streams) {
+        match start_processes(global, spec, (&mut state, first.as_ref()), &folder, (boot, trees), streams) {
             Ok(launched) => launched,
             Err(error) => {
                 // The first error is the one to tell.
@@ -108,8 +108,7 @@ pub(crate) fn create(
                 return Err(error);
             }
         };
-    (state.pid, state.pid_start) = (launched.sentry, start_time(launched.sentry).unwrap_or(0));
-    (state.gofer, state.gofer_start) = (launched.gofer, start_time(launched.gofer).unwrap_or(0));
+    state.set_processes(launched.sentry, launched.gofer);
     folder.keep();
     let mut container = Container { folder, state };
     if let Err(error) = complete(&mut container, &launched) {
@@ -147,7 +146,7 @@ fn groups(global: &Global, spec: &Spec, state: &mut State, folder: &Folder) -> R
 fn start_processes(
     global: &Global,
     spec: &Spec,
-    (state, first): (&State, Option<&Container>),
+    (state, first): (&mut State, Option<&Container>),
     folder: &Folder,
     (boot, trees): (BootArgs, Vec<HostTree>),
     streams: Streams,
@@ -161,39 +160,49 @@ fn start_processes(
         own_terminal: streams.own_terminal,
         report: report(global, &state.id)?,
         doors: state.groups.doors()?,
+        create_hooks: state.hooks.create_container.clone(),
         oom_score_adj: spec.process()?.oom_score_adj,
     };
+    let mut before_hooks = |sentry, gofer| {
+        state.set_processes(sentry, gofer);
+        folder.save(state).and_then(|()| runtime_hooks(state)).map_err(|error| format!("{error:#}"))?;
+        // They see process ids as the container does.
+        let inside = State { pid: 1, ..state.clone() };
+        Ok((state.bundle.clone(), oci_state(&inside, Status::Creating).to_string()))
+    };
     match first {
-        None => Ok(sandbox::launch::launch(args)?),
-        Some(first) => join(first, args),
+        None => Ok(sandbox::launch::launch(args, &mut before_hooks)?),
+        Some(first) => join(first, args, &mut before_hooks),
     }
+}
+
+/// Runs the hooks that belong to the host, once the sandbox is there.
+fn runtime_hooks(state: &State) -> Result<()> {
+    hooks::run("prestart", &state.hooks.prestart, state, Status::Creating)?;
+    hooks::run("createRuntime", &state.hooks.create_runtime, state, Status::Creating)
 }
 
 /// Records the processes, lets them outlive this one, and runs the hooks.
 fn complete(container: &mut Container, launched: &Launched) -> Result<()> {
     container.folder.save(&container.state)?;
     launched.channel.send(&Request::Settled, &[])?;
-    let list = &container.state.hooks;
-    for (kind, hooks) in [
-        ("prestart", &list.prestart),
-        ("createRuntime", &list.create_runtime),
-        ("createContainer", &list.create_container),
-    ] {
-        hooks::run(kind, hooks, &container.state, Status::Creating)?;
+    // Before those that run in the container's namespaces these ran already.
+    if container.state.hooks.create_container.is_empty() {
+        runtime_hooks(&container.state)?;
     }
     container.state.complete = true;
     container.folder.save(&container.state)
 }
 
 /// Makes a container in the sandbox of another.
-fn join(first: &Container, args: LaunchArgs) -> Result<Launched> {
+fn join(first: &Container, args: LaunchArgs, before_hooks: BeforeHooks<'_>) -> Result<Launched> {
     let terminal = match args.streams.first() {
         Some(terminal) if args.own_terminal => Some(terminal.try_clone()?),
         _ => None,
     };
     let doors = args.doors.iter().map(OwnedFd::try_clone).collect::<std::io::Result<Vec<_>>>()?;
     let (report, report_json) = (args.report.try_clone()?, args.boot.report_json);
-    let joined = sandbox::launch::join(&first.folder.path, args)?;
+    let joined = sandbox::launch::join((&first.folder.path, first.state.pid), args, before_hooks)?;
     // The container ends with the channel, where this fails.
     let sentry = sandbox::launch::proxy(&ProxyArgs {
         channel: &joined.channel,

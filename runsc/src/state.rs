@@ -79,6 +79,12 @@ pub(crate) struct State {
 }
 
 impl State {
+    /// Records its processes.
+    pub(crate) fn set_processes(&mut self, pid: i32, gofer: i32) {
+        (self.pid, self.pid_start) = (pid, start_time(pid).unwrap_or(0));
+        (self.gofer, self.gofer_start) = (gofer, start_time(gofer).unwrap_or(0));
+    }
+
     /// What it is doing now.
     pub(crate) fn status(&self) -> Status {
         if self.pid == 0 {

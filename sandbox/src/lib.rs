@@ -6,6 +6,7 @@
 pub mod boot;
 pub mod control;
 pub mod gofer;
+pub mod hook;
 pub mod launch;
 pub mod proxy;
 mod seccomp;

@@ -4,6 +4,7 @@ mod clock;
 mod confine;
 mod container;
 mod home;
+mod hooks;
 mod identity;
 mod machine;
 mod mount_options;

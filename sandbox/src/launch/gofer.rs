@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::OFlag;
 use nix::mount::MsFlags;
 
-use super::{CHANNEL_FD, HostTree, LaunchArgs, LaunchError, caps, host, root};
-use crate::sys;
+use super::{BeforeHooks, CHANNEL_FD, HostTree, LaunchArgs, LaunchError, caps, host, root};
+use crate::control::{Channel, ChannelError};
+use crate::spec::Hook;
+use crate::{hook, sys};
 
 /// Its namespaces. It stays in the host's user namespace: host files have host owners.
 const NAMESPACES: i32 = libc::CLONE_NEWNS
@@ -27,9 +29,22 @@ pub(crate) fn mount_point(index: usize) -> PathBuf {
 pub(super) struct Gofer {
     pub(super) pid: i32,
     failure: OwnedFd,
+    /// Where it waits to be told that its hooks may run, if it has any.
+    hooks: Option<Channel>,
 }
 
 impl Gofer {
+    /// Lets its hooks run, if it has any, after what comes before them.
+    pub(super) fn run_hooks(&mut self, sentry: i32, before: BeforeHooks<'_>) -> Result<(), LaunchError> {
+        let Some(hooks) = self.hooks.take() else { return Ok(()) };
+        let told = before(sentry, self.pid).map_err(LaunchError::Before)?;
+        // What became of a gofer that does not listen is told by `ready`.
+        match hooks.send(&told, &[]) {
+            Ok(()) | Err(ChannelError::Closed) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Waits until it executes its program.
     pub(super) fn ready(&self) -> Result<(), LaunchError> {
         let mut text = String::new();
@@ -42,23 +57,35 @@ impl Gofer {
 /// Starts it.
 pub(super) fn start(program: &OwnedFd, socket: OwnedFd, args: &LaunchArgs) -> Result<Gofer, LaunchError> {
     let (failure, failed) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(|e| host("pipe")(e.into()))?;
+    let (told, tells) = Channel::pair().map_err(host("socketpair"))?;
     if let Some(pid) = sys::fork_into(NAMESPACES).map_err(host("start the gofer"))? {
-        return Ok(Gofer { pid, failure });
+        let hooks = (!args.create_hooks.is_empty()).then(|| Channel::new(tells));
+        return Ok(Gofer { pid, failure, hooks });
     }
-    let error = become_gofer(program, &socket, &failed, args);
+    drop(tells);
+    let error = become_gofer(program, &socket, &failed, args, &told);
     // Nobody is there to be told that this fails.
     let _unheard = std::fs::File::from(failed).write_all(error.as_bytes());
     sys::exit_now(1)
 }
 
 /// Prepares and executes; tells why it could not.
-fn become_gofer(program: &OwnedFd, socket: &OwnedFd, failed: &OwnedFd, args: &LaunchArgs) -> String {
+fn become_gofer(
+    program: &OwnedFd,
+    socket: &OwnedFd,
+    failed: &OwnedFd,
+    args: &LaunchArgs,
+    told: &Channel,
+) -> String {
     let trees = args.trees.as_slice();
     if let Err(error) = super::enter_groups(&args.doors) {
         return format!("gofer: enter the control group: {error}");
     }
     if let Err(error) = super::sentry::streams(args.report.as_fd()) {
         return format!("gofer: {error}");
+    }
+    if let Err(message) = run_hooks(&args.create_hooks, told) {
+        return message;
     }
     let own_files = match prepare(trees) {
         Ok(own_files) => own_files,
@@ -81,6 +108,20 @@ fn become_gofer(program: &OwnedFd, socket: &OwnedFd, failed: &OwnedFd, args: &La
     let message = format!("gofer: exec: {error}");
     let _unheard = std::fs::File::from(failed).write_all(message.as_bytes());
     sys::exit_now(1)
+}
+
+/// Runs hooks where mounts that they make are the container's, and nobody else's, once the launcher says so.
+fn run_hooks(hooks: &[Hook], told: &Channel) -> Result<(), String> {
+    if hooks.is_empty() {
+        return Ok(());
+    }
+    let (dir, state): (PathBuf, String) = told.receive().map_err(|error| format!("gofer: {error}"))?.0;
+    root::follow_host().map_err(|error| format!("gofer: {error}"))?;
+    for hook in hooks {
+        let path = hook.path.display();
+        hook::run(hook, &dir, &state).map_err(|error| format!("createContainer hook {path}: {error}"))?;
+    }
+    Ok(())
 }
 
 /// Moves into the tree that is served; gives the process's own /proc/self/fd, which is in no tree.
