@@ -18,7 +18,7 @@ use crate::task::Task;
 use crate::timer::TimerQueue;
 use crate::tree::Tree;
 use crate::{
-    Credentials, CurrentTask, ExecImage, ExecStrings, ExitStatus, FdTable, File, Futexes, Limits,
+    Credentials, CurrentTask, ExecImage, ExecStrings, ExitStatus, FdTable, File, Futexes, IdMaps, Limits,
     OpenInterpreter, ProcessGroup, Session, SlotId, TaskResource, ThreadGroup,
 };
 
@@ -162,6 +162,7 @@ pub struct Kernel {
     /// Is notified (`IN`) when a process is removed.
     pub(crate) group_events: WaitQueue,
     unsupported: Mutex<BTreeMap<&'static str, u64>>,
+    id_maps: OnceLock<IdMaps>,
     quota: Quota,
     pub(crate) paused: AtomicBool,
     pub(crate) tree: Mutex<Tree<Arc<Task>, Arc<ThreadGroup>>>,
@@ -193,6 +194,7 @@ impl Kernel {
             random: Arc::new(args.random),
             syscalls: OnceLock::new(),
             pidfds: OnceLock::new(),
+            id_maps: OnceLock::new(),
             exit_hooks: Mutex::new(LockClass::Leaf, Vec::new()),
             attached: Mutex::new(LockClass::Leaf, Vec::new()),
             group_events: WaitQueue::new(),
@@ -227,12 +229,24 @@ impl Kernel {
             namespaces: Arc::clone(&self.namespaces),
             syscalls: self.syscalls.clone(),
             pidfds: self.pidfds.clone(),
+            id_maps: OnceLock::new(),
             exit_hooks: Mutex::new(LockClass::Leaf, hooks),
             attached: Mutex::new(LockClass::Leaf, Vec::new()),
             group_events: WaitQueue::new(),
             unsupported: Mutex::new(LockClass::Leaf, BTreeMap::new()),
             tree: Mutex::new(LockClass::TaskTree, Tree::default()),
         })
+    }
+
+    /// Says which users and groups there are; the first word counts.
+    pub fn set_id_maps(&self, maps: IdMaps) {
+        // Said once, before there is a process.
+        let _first = self.id_maps.set(maps);
+    }
+
+    /// Which users and groups there are.
+    pub fn id_maps(&self) -> &IdMaps {
+        self.id_maps.get_or_init(IdMaps::default)
     }
 
     /// Keeps a value of an upper crate, one of each type.
