@@ -8,13 +8,13 @@ use anyhow::{Context, Result, bail, ensure};
 use sandbox::boot::{BootArgs, GuestMount};
 use sandbox::control::{self, Request};
 use sandbox::launch::{BeforeHooks, HostTree, LaunchArgs, Launched, ProxyArgs};
-use sandbox::spec::Spec;
+use sandbox::spec::{IdMappings, Spec};
 
 use crate::cgroup::Groups;
 use crate::cli::{FileAccess, Global, Network};
 use crate::container::{Container, oci_state};
 use crate::state::{Folder, State, Status};
-use crate::{hooks, log, pod};
+use crate::{hooks, ids, log, pod};
 
 /// What a new container talks to.
 #[derive(Debug)]
@@ -84,8 +84,10 @@ pub(crate) fn create(
         log::warn(&text);
     }
     let first = pod::sandbox_of(&spec.annotations)?.map(|first| pod::open(global, first)).transpose()?;
-    let (trees, mounts) = trees(global, bundle, spec)?;
-    let boot = BootArgs { preserved: streams.preserved, ..boot_args(global, id, spec, mounts)? };
+    let ids = ids::of(spec)?;
+    let (trees, mounts) = trees(global, bundle, spec, ids.as_ref())?;
+    let boot =
+        BootArgs { preserved: streams.preserved, ids: ids.clone(), ..boot_args(global, id, spec, mounts)? };
     let mut folder = Folder::create(&global.root, id)?;
     let mut state = State {
         id: id.to_owned(),
@@ -93,6 +95,7 @@ pub(crate) fn create(
         rootfs: root.path.clone(),
         sandbox: first.as_ref().map(|first| first.state.id.clone()),
         created: log::timestamp(SystemTime::now()),
+        ids,
         owner: nix::unistd::getuid().as_raw(),
         annotations: spec.annotations.clone(),
         hooks: spec.hooks.clone().unwrap_or_default(),
@@ -160,6 +163,7 @@ fn start_processes(
         own_terminal: streams.own_terminal,
         report: report(global, &state.id)?,
         doors: state.groups.doors()?,
+        ids: state.ids.clone(),
         create_hooks: state.hooks.create_container.clone(),
         oom_score_adj: spec.process()?.oom_score_adj,
     };
@@ -269,23 +273,31 @@ fn boot_args(global: &Global, id: &str, spec: &Spec, mounts: Vec<GuestMount>) ->
         shared_mounts: global.file_access_mounts == FileAccess::Shared,
         strace_bytes: global.strace_log_size,
         preserved: 0,
+        ids: None,
     })
 }
 
 /// What the gofer serves, and what is mounted in the container.
-fn trees(global: &Global, bundle: &Path, spec: &Spec) -> Result<(Vec<HostTree>, Vec<GuestMount>)> {
+fn trees(
+    global: &Global,
+    bundle: &Path,
+    spec: &Spec,
+    ids: Option<&IdMappings>,
+) -> Result<(Vec<HostTree>, Vec<GuestMount>)> {
     let root = spec.root.as_ref().context("config.json: there is no root")?;
     let readonly = overlay(global)?;
-    let mut trees = vec![HostTree { source: root.path.clone(), recursive: true, readonly }];
+    let mut trees = vec![HostTree { source: root.path.clone(), recursive: true, readonly, ids: None }];
     let mut mounts = Vec::new();
     for mount in &spec.mounts {
         let mut tree = None;
+        let mapped = ids::of_mount(mount, ids)?.map(|ids| (ids, mount.has("ridmap")));
         if let (true, Some(source)) = (mount.is_bind(), &mount.source) {
             tree = Some(trees.len());
             trees.push(HostTree {
                 source: bundle.join(source),
                 recursive: !mount.has("bind"),
                 readonly: mount.has("ro"),
+                ids: mapped,
             });
         }
         mounts.push(GuestMount { mount: mount.clone(), tree });

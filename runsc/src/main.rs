@@ -8,6 +8,7 @@ mod console;
 mod container;
 mod follow;
 mod hooks;
+mod ids;
 mod launch;
 mod log;
 mod pod;

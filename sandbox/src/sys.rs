@@ -194,7 +194,21 @@ pub(crate) fn clone_mounts(path: &std::path::Path, recursive: bool) -> io::Resul
 pub(crate) fn restrict_mounts(tree: BorrowedFd<'_>, attributes: u64) -> io::Result<()> {
     let attr =
         libc::mount_attr { attr_set: attributes, attr_clr: 0, propagation: libc::MS_PRIVATE, userns_fd: 0 };
-    let flags = libc::AT_EMPTY_PATH | libc::AT_RECURSIVE;
+    set_mounts(tree, &attr, true)
+}
+
+/// Shows the owners of files in a tree of mounts as the ids of a user namespace say, mount_setattr(2).
+///
+/// # Errors
+/// Those of mount_setattr(2): `EINVAL` for a file system that cannot do it.
+pub(crate) fn map_mounts(tree: BorrowedFd<'_>, namespace: BorrowedFd<'_>, recursive: bool) -> io::Result<()> {
+    let userns_fd = u64::try_from(namespace.as_raw_fd()).map_err(|_negative| io::ErrorKind::InvalidInput)?;
+    let attr = libc::mount_attr { attr_set: libc::MOUNT_ATTR_IDMAP, attr_clr: 0, propagation: 0, userns_fd };
+    set_mounts(tree, &attr, recursive)
+}
+
+fn set_mounts(tree: BorrowedFd<'_>, attr: &libc::mount_attr, recursive: bool) -> io::Result<()> {
+    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the path is a terminated string; the structure is valid for the size that is passed.
     let done = unsafe {
         libc::syscall(
@@ -202,7 +216,7 @@ pub(crate) fn restrict_mounts(tree: BorrowedFd<'_>, attributes: u64) -> io::Resu
             tree.as_raw_fd(),
             c"".as_ptr(),
             flags,
-            &raw const attr,
+            std::ptr::from_ref(attr),
             size_of::<libc::mount_attr>(),
         )
     };

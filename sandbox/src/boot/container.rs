@@ -187,6 +187,7 @@ impl Container {
         program: Program<'_>,
         streams: Vec<OwnedFd>,
     ) -> Result<Prepared, String> {
+        identity::check(&process, self.kernel.id_maps())?;
         let creds = Arc::new(identity::credentials(&process));
         identity::limits(&process)?;
         schedule::check(&process)?;

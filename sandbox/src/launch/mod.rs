@@ -6,6 +6,7 @@ mod program;
 mod proxy;
 mod root;
 mod sentry;
+mod user_namespace;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -17,7 +18,7 @@ use nix::unistd::Pid;
 
 use crate::boot::BootArgs;
 use crate::control::{self, Channel, ChannelError, Request, Response};
-use crate::spec::Hook;
+use crate::spec::{Hook, IdMappings};
 use crate::sys;
 
 pub(crate) use caps::drop_all as drop_all_capabilities;
@@ -38,6 +39,8 @@ pub struct HostTree {
     pub recursive: bool,
     /// Whether the gofer itself may not write to it.
     pub readonly: bool,
+    /// How the owners of its files are shown, and whether those of what is mounted below as well.
+    pub ids: Option<(IdMappings, bool)>,
 }
 
 /// What a sandbox is made of.
@@ -57,6 +60,8 @@ pub struct LaunchArgs {
     pub report: OwnedFd,
     /// Files that each process writes `0` to first, to become a member of control groups.
     pub doors: Vec<OwnedFd>,
+    /// The user namespace whose root the gofer is; this process's if missing.
+    pub ids: Option<IdMappings>,
     /// What runs in the gofer's namespaces, before it takes copies of the mounts that it serves.
     pub create_hooks: Vec<Hook>,
     /// How much the host likes to kill the processes when memory is short.
