@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use abi::Errno;
 use memmap::MemoryFile;
@@ -17,7 +18,7 @@ use crate::task::{Task, Workers};
 use crate::timer::TimerQueue;
 use crate::tree::Tree;
 use crate::{
-    Credentials, CurrentTask, ExecImage, ExecStrings, ExitStatus, FdTable, File, Futexes, Limits,
+    Credentials, CurrentTask, ExecImage, ExecStrings, ExitStatus, FdTable, File, Futexes, IdMaps, Limits,
     OpenInterpreter, ProcessGroup, Session, SlotId, TaskResource, ThreadGroup,
 };
 
@@ -161,6 +162,7 @@ pub struct Kernel {
     /// Is notified (`IN`) when a process is removed.
     pub(crate) group_events: WaitQueue,
     unsupported: Mutex<BTreeMap<&'static str, u64>>,
+    id_maps: OnceLock<IdMaps>,
     quota: Quota,
     pub(crate) paused: AtomicBool,
     /// Host threads for its tasks.
@@ -194,6 +196,7 @@ impl Kernel {
             random: Arc::new(args.random),
             syscalls: OnceLock::new(),
             pidfds: OnceLock::new(),
+            id_maps: OnceLock::new(),
             exit_hooks: Mutex::new(LockClass::Leaf, Vec::new()),
             attached: Mutex::new(LockClass::Leaf, Vec::new()),
             group_events: WaitQueue::new(),
@@ -230,12 +233,24 @@ impl Kernel {
             namespaces: Arc::clone(&self.namespaces),
             syscalls: self.syscalls.clone(),
             pidfds: self.pidfds.clone(),
+            id_maps: OnceLock::new(),
             exit_hooks: Mutex::new(LockClass::Leaf, hooks),
             attached: Mutex::new(LockClass::Leaf, Vec::new()),
             group_events: WaitQueue::new(),
             unsupported: Mutex::new(LockClass::Leaf, BTreeMap::new()),
             tree: Mutex::new(LockClass::TaskTree, Tree::default()),
         })
+    }
+
+    /// Says which users and groups there are; the first word counts.
+    pub fn set_id_maps(&self, maps: IdMaps) {
+        // Said once, before there is a process.
+        let _first = self.id_maps.set(maps);
+    }
+
+    /// Which users and groups there are.
+    pub fn id_maps(&self) -> &IdMaps {
+        self.id_maps.get_or_init(IdMaps::default)
     }
 
     /// Keeps a value of an upper crate, one of each type.
@@ -434,14 +449,27 @@ impl Kernel {
     /// Sleeps until the process has exited; tells how it did. Not for guest threads.
     #[must_use]
     pub fn wait_exit(&self, group: &Arc<ThreadGroup>) -> ExitStatus {
+        loop {
+            if let Some(status) = self.wait_exit_for(group, None) {
+                break status;
+            }
+        }
+    }
+
+    /// Sleeps until the process has exited, but no longer than `limit`; tells how it did, if it did. Not for guest threads.
+    #[must_use]
+    pub fn wait_exit_for(&self, group: &Arc<ThreadGroup>, limit: Option<Duration>) -> Option<ExitStatus> {
+        let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
         let waiter = sync::Waiter::new();
         let key =
             group.exit_events().register(sync::PollEvents::IN, Arc::clone(&waiter) as Arc<dyn sync::Wake>);
         let status = loop {
-            if let Some(status) = group.final_status() {
+            let status = group.final_status();
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if status.is_some() || left.is_some_and(|left| left.is_zero()) {
                 break status;
             }
-            waiter.wait(None);
+            waiter.wait(left);
         };
         group.exit_events().unregister(key);
         status

@@ -8,6 +8,7 @@ mod fd_table;
 mod file;
 pub mod futex;
 mod group;
+mod id_map;
 mod kernel;
 mod limits;
 pub mod loader;
@@ -29,6 +30,7 @@ pub use fd_table::{FdTable, close_file};
 pub use file::{File, Metadata};
 pub use futex::Futexes;
 pub use group::{ControllingTty, ProcessGroup, ProcessId, Session, ThreadGroup};
+pub use id_map::{IdMap, IdMaps, IdRange};
 pub use kernel::{
     BeforeStart, ExitHook, InitArgs, Kernel, KernelArgs, PidfdFactory, RandomSource, Syscalls, Uts, UtsNames,
 };

@@ -1,5 +1,5 @@
 //! A container that exists.
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -50,8 +50,16 @@ impl Container {
     /// # Errors
     /// When it does not answer, or answers with an error.
     pub(crate) fn ask(&self, request: &Request) -> Result<Response> {
+        self.ask_with(request, &[])
+    }
+
+    /// The same, with descriptors.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub(crate) fn ask_with(&self, request: &Request, fds: &[BorrowedFd<'_>]) -> Result<Response> {
         let channel = self.connect()?;
-        channel.send(request, &[])?;
+        channel.send(request, fds)?;
         match channel.receive()?.0 {
             Response::Error(message) => bail!("{message}"),
             answer => Ok(answer),

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -20,7 +21,7 @@ const CONTAINERD: (&str, &str) = ("io.kubernetes.cri.container-type", "io.kubern
 const CRIO: (&str, &str) = ("io.kubernetes.cri-o.ContainerType", "io.kubernetes.cri-o.SandboxID");
 
 /// A sandbox and the containers in it; all ended with the value.
-struct Pod<'a> {
+pub(crate) struct Pod<'a> {
     runtime: &'a Runtime,
     names: (&'static str, &'static str),
     scratch: Scratch,
@@ -31,6 +32,14 @@ struct Pod<'a> {
 }
 
 impl<'a> Pod<'a> {
+    /// Starts the first container, in containerd's words.
+    ///
+    /// # Errors
+    /// When the runtime fails.
+    pub(crate) fn of_containerd(runtime: &'a Runtime) -> Result<Self> {
+        Self::start(runtime, CONTAINERD)
+    }
+
     /// Starts the first container.
     fn start(runtime: &'a Runtime, names: (&'static str, &'static str)) -> Result<Self> {
         let before = proc::descendants();
@@ -68,12 +77,20 @@ impl<'a> Pod<'a> {
         Ok(bundle)
     }
 
+    /// Where the pod may keep a file.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.scratch.0.join(name)
+    }
+
     fn runsc(&self, args: &[&str]) -> Result<Output> {
         run::output(self.runtime.command().args(args), LIMIT)
     }
 
     /// Runs a verb that must succeed; what it prints.
-    fn must(&self, args: &[&str]) -> Result<String> {
+    ///
+    /// # Errors
+    /// When it fails.
+    pub(crate) fn must(&self, args: &[&str]) -> Result<String> {
         let out = self.runsc(args)?;
         ensure!(out.code == 0, "{} gives {}: {}", args.join(" "), out.code, out.stderr.trim());
         Ok(out.stdout)
@@ -95,8 +112,11 @@ impl<'a> Pod<'a> {
         Ok(id)
     }
 
-    /// Starts one that sleeps.
-    fn sleeper(&self) -> Result<String> {
+    /// Starts one that sleeps; its name.
+    ///
+    /// # Errors
+    /// When the runtime fails.
+    pub(crate) fn sleeper(&self) -> Result<String> {
         self.add(&["sleep", "1000"])
     }
 
@@ -105,7 +125,11 @@ impl<'a> Pod<'a> {
         self.must(&["exec", id, "sh", "-c", script]).map(|text| text.trim().to_owned())
     }
 
-    fn pid(&self, id: &str) -> Result<Pid> {
+    /// The process of the host that ends as a container ends.
+    ///
+    /// # Errors
+    /// When the container was not created.
+    pub(crate) fn pid(&self, id: &str) -> Result<Pid> {
         let text = std::fs::read_to_string(self.scratch.0.join(format!("{id}.pid")))?;
         Ok(text.trim().parse()?)
     }
@@ -122,7 +146,7 @@ impl<'a> Pod<'a> {
     }
 
     /// The processes that appeared with the pod and live.
-    fn processes(&self) -> BTreeSet<Pid> {
+    pub(crate) fn processes(&self) -> BTreeSet<Pid> {
         let now = proc::descendants();
         now.difference(&self.before).copied().collect()
     }
@@ -337,7 +361,7 @@ fn reap(pids: &BTreeSet<Pid>) {
 
 fn kill_parts(pod: &Pod<'_>, id: &str) -> Result<()> {
     let before = pod.processes();
-    for part in ["gofer", "runsc --root"] {
+    for part in ["gofer", "proxy"] {
         let other = pod.sleeper()?;
         let own: Vec<Pid> = pod.processes().difference(&before).copied().collect();
         let victim = own.iter().find(|pid| proc::describe(**pid).contains(part));

@@ -2,6 +2,7 @@
 //! an idle one uses no CPU.
 
 use crate::bundle::{Bundle, Runtime};
+use crate::pods::Pod;
 use crate::proc::{self, Pid};
 use crate::report::Report;
 use crate::{Options, rootfs, run};
@@ -115,6 +116,9 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
             Err(error) => report.record("posture", Err(error)),
         }
     }
+    if options.selects("pod") {
+        report.record("posture of a pod, and of what stays behind for exec", pod(&runtime));
+    }
     if options.selects("idle") {
         report.record("an idle sandbox uses no CPU", idle(&runtime));
     }
@@ -136,6 +140,26 @@ fn roles(sleeper: &Sleeper<'_>) -> Result<()> {
     let gofers = sleeper.pids.iter().filter(|pid| is_gofer(**pid)).count();
     ensure!(gofers == 1, "{gofers} gofers");
     ensure!(sleeper.pids.len() >= 2, "{} processes", sleeper.pids.len());
+    Ok(())
+}
+
+/// Two containers in a sandbox, and a program that runs detached in each.
+fn pod(runtime: &Runtime) -> Result<()> {
+    let pod = Pod::of_containerd(runtime)?;
+    let first = pod.processes();
+    let second = pod.sleeper()?;
+    let stand_in = pod.pid(&second)?;
+    let added: BTreeSet<Pid> = pod.processes().difference(&first).copied().collect();
+    ensure!(added.contains(&stand_in), "the container's process is not there: {added:?}");
+    let before = pod.processes();
+    let file = pod.file("exec.pid");
+    let path = file.display().to_string();
+    pod.must(&["exec", "--detach", "--pid-file", &path, &second, "sleep", "1000"])?;
+    let proxy: Pid = std::fs::read_to_string(&file)?.trim().parse()?;
+    ensure!(!before.contains(&proxy) && pod.processes().contains(&proxy), "no process stays behind");
+    for pid in pod.processes() {
+        posture(pid).with_context(|| proc::describe(pid))?;
+    }
     Ok(())
 }
 

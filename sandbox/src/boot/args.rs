@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::spec::{Device, Mount, Process, Seccomp};
+use crate::spec::{Device, IdMappings, Mount, Process, Seccomp};
 
 /// A mount of the container.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -30,6 +30,8 @@ pub struct BootArgs {
     pub domainname: Option<String>,
     /// Mounts over the root, in order.
     pub mounts: Vec<GuestMount>,
+    /// Which users and groups there are, and who they are on the host; everybody if missing.
+    pub ids: Option<IdMappings>,
     /// Device nodes over the usual ones.
     pub devices: Vec<Device>,
     /// Paths whose content is hidden.

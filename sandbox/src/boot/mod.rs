@@ -4,6 +4,7 @@ mod clock;
 mod confine;
 mod container;
 mod home;
+mod hooks;
 mod identity;
 mod machine;
 mod mount_options;
@@ -25,6 +26,7 @@ use std::time::{Duration, Instant};
 use kernel::ExitStatus;
 
 pub use args::{BootArgs, GuestMount};
+pub(crate) use confine::leave_host;
 
 use crate::control::{Channel, ChannelError, Request, Response};
 use crate::launch::CHANNEL_FD;
@@ -112,7 +114,8 @@ pub fn main() -> i32 {
 
 fn boot(channel: &Channel) -> Result<i32, BootError> {
     let machine = machine::Machine::look();
-    confine::leave_host()?;
+    leave_host(c"runsc-sentry")?;
+    confine::allow_stubs()?;
     let (request, fds) = channel.receive::<Request>()?;
     let (Request::Boot(args), Some(fds)) = (request, BootFds::new(fds)) else {
         return Err(BootError::Container("the launcher does not say what to boot".to_owned()));

@@ -11,7 +11,7 @@ use vfs::tty::Devpts;
 use super::container::{self, Container};
 use super::notifier::Notifier;
 use super::watch::OtherGofer;
-use super::{BootArgs, BootError, BootFds, finish, host, host_nix, root, server};
+use super::{BootArgs, BootError, BootFds, finish, host, host_nix, identity, root, server};
 use crate::control::{Channel, Response};
 
 /// What the containers of a sandbox share.
@@ -36,6 +36,9 @@ impl Sandbox {
         gofer: &Arc<Client>,
         args: &BootArgs,
     ) -> Result<Arc<Container>, BootError> {
+        if let Some(ids) = &args.ids {
+            kernel.set_id_maps(identity::maps(ids));
+        }
         let devpts = Devpts::new(&kernel);
         kernel.attach(Arc::clone(&devpts));
         let tree = root::Builder::new(&kernel, gofer, args)

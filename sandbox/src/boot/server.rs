@@ -9,6 +9,7 @@ use kernel::signal::{SigInfo, send_from_outside};
 use nix::sys::socket::{SockFlag, accept4, getsockopt, sockopt};
 
 use super::container::{Container, Order, Prepared, Started};
+use super::hooks::StartHooks;
 use super::sandbox::Sandbox;
 use super::{BootError, host, report};
 use crate::control::{Channel, ChannelError, ProcessInfo, Request, Response};
@@ -60,10 +61,10 @@ fn start(
     orders: &Receiver<Order>,
     prepared: Prepared,
 ) -> Result<Started, BootError> {
-    let Ok(Order::Start(answer)) = orders.recv() else {
+    let Ok(Order::Start(answer, hooks)) = orders.recv() else {
         return Err(BootError::Container("the container was ended before it was started".to_owned()));
     };
-    match container.start(prepared) {
+    match container.start(prepared, Some(hooks)) {
         Ok(started) => {
             // Set here only.
             let _first = container.init.set(Arc::clone(&started.group));
@@ -160,8 +161,8 @@ impl Server {
                 self.container.wait_for_end();
                 Ok(())
             }
-            Request::Start => {
-                let (asked, answer) = self.start();
+            Request::Start { hooks } => {
+                let (asked, answer) = self.start(StartHooks::new(hooks, fds));
                 let sent = channel.send(&answer.map_or_else(Response::Error, |()| Response::Done), &[]);
                 if asked {
                     // Who starts the container waits for this before it goes on.
@@ -209,12 +210,12 @@ impl Server {
     }
 
     /// Asks the main thread to start the first process: whether it was asked, and how that went.
-    fn start(&self) -> (bool, Result<(), String>) {
+    fn start(&self, hooks: StartHooks) -> (bool, Result<(), String>) {
         if self.container.init.get().is_some() {
             return (false, Err("the container is running already".to_owned()));
         }
         let (answer, told) = sync_channel(1);
-        self.order(Order::Start(answer));
+        self.order(Order::Start(answer, hooks));
         (true, told.recv().unwrap_or_else(|_gone| Err("the container has ended".to_owned())))
     }
 
@@ -305,7 +306,7 @@ impl Server {
         } else {
             self.container
                 .prepare(process, fds, preserved)
-                .and_then(|prepared| self.container.start(prepared))
+                .and_then(|prepared| self.container.start(prepared, None))
         };
         let started = match started {
             Ok(started) => started,

@@ -1,7 +1,7 @@
 //! What is said over the control socket.
 use serde::{Deserialize, Serialize};
 
-use crate::spec::Process;
+use crate::spec::{Hook, Process};
 
 /// A question to the sentry, or an order.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -15,8 +15,11 @@ pub enum Request {
     /// Build another container beside those that are there. Its descriptors are those of [`Request::Boot`]. Once it is built
     /// the connection is that container's own, which ends when it is closed; its end is told on it.
     Create(Box<crate::boot::BootArgs>),
-    /// Let the first process run.
-    Start,
+    /// Let the first process run. With hooks go two descriptors: the container's state, and `/dev/null` of the host.
+    Start {
+        /// What is to run in the container first.
+        hooks: Vec<Hook>,
+    },
     /// End the container, which is not the sandbox's first: answered when nothing of it runs any more.
     End,
     /// Send a signal.

@@ -9,6 +9,7 @@ mod life;
 mod process;
 mod security;
 mod subject;
+mod users;
 
 use crate::bundle::Runtime;
 use crate::report::Report;
@@ -56,11 +57,12 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
     let subject = Subject { runtime, root };
     let mut report = Report::default();
     let selected = |name: &str| options.selects(name) && (ours || !name.starts_with(OURS));
-    let tables = [process::INSIDE, files::INSIDE, security::INSIDE, inside::INSIDE];
+    let tables = [process::INSIDE, files::INSIDE, security::INSIDE, inside::INSIDE, users::INSIDE];
     for case in tables.into_iter().flatten().filter(|case| selected(case.name)) {
         report.record(case.name, inside(&subject, case));
     }
-    let lists = [process::CASES, files::CASES, security::CASES, life::CASES, exec::CASES, hooks::CASES];
+    let lists =
+        [process::CASES, files::CASES, security::CASES, life::CASES, exec::CASES, hooks::CASES, users::CASES];
     for (name, case) in lists.into_iter().flatten().filter(|(name, _)| selected(name)) {
         report.record(name, case(&subject).and_then(|()| subject.left_nothing()));
     }
