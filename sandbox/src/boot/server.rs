@@ -179,6 +179,9 @@ impl Server {
                 Err(message) => Err(message),
             },
             Request::Processes => return channel.send(&Response::Processes(self.processes()), &[]),
+            Request::HostProcesses => {
+                return channel.send(&Response::HostProcesses(self.host_processes()), &[]);
+            }
             Request::Pause => {
                 self.container.kernel.pause();
                 Ok(())
@@ -290,6 +293,27 @@ impl Server {
             name: name_of(&group),
         };
         self.container.kernel.thread_groups().into_iter().map(info).collect()
+    }
+
+    /// The stubs of its processes, which the host shows by the processes' own command lines from now on.
+    fn host_processes(&self) -> Vec<i32> {
+        let shown = |group: &Arc<ThreadGroup>| {
+            let mm = group.leader()?.mm()?;
+            let mut words = fs_proc::cmdline(&mm);
+            if words.is_empty() {
+                words = format!("[{}]", name_of(group)).into_bytes();
+            }
+            let end = words.iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1);
+            words.truncate(end);
+            // Words are told apart by zeros, which would be the end of them here; and a terminal is not to obey them.
+            words.iter_mut().filter(|byte| byte.is_ascii_control()).for_each(|byte| *byte = b' ');
+            mm.address_space().show_as(&words)
+        };
+        let mut all: Vec<i32> = self.container.kernel.thread_groups().iter().filter_map(shown).collect();
+        // A child of vfork(2) is in its parent's.
+        all.sort_unstable();
+        all.dedup();
+        all
     }
 
     /// Starts a process; its end is told on the same connection, by a thread of its own.

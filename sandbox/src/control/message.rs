@@ -43,6 +43,8 @@ pub enum Request {
     },
     /// List the processes.
     Processes,
+    /// Name the host's processes that hold them: [`Response::HostProcesses`].
+    HostProcesses,
     /// End the container when this connection ends; no answer. Who runs a container in the foreground asks for this.
     Attach,
     /// Keep every program from running.
@@ -107,6 +109,8 @@ pub enum Response {
     },
     /// The processes.
     Processes(Vec<ProcessInfo>),
+    /// Process ids in the sentry's PID namespace.
+    HostProcesses(Vec<i32>),
     /// Lines for people.
     Text(String),
 }
