@@ -11,6 +11,7 @@ use platform::Platform;
 use sync::{Clock, LockClass, Mutex, WaitQueue};
 
 use crate::loader::HostAuxv;
+use crate::observe::Observer;
 use crate::quota::Quota;
 use crate::seccomp::Seccomp;
 use crate::task::Task;
@@ -152,6 +153,7 @@ pub struct Kernel {
     boot_time_realtime_ns: u64,
     syscalls: OnceLock<Arc<dyn Syscalls>>,
     pidfds: OnceLock<Arc<PidfdFactory>>,
+    pub(crate) observer: OnceLock<Arc<dyn Observer>>,
     pub(crate) exit_hooks: Mutex<Vec<Arc<ExitHook>>>,
     /// Its number among the PID namespaces of the sandbox, and the number given last.
     pub(crate) namespace: u32,
@@ -192,6 +194,7 @@ impl Kernel {
             random: Arc::new(args.random),
             syscalls: OnceLock::new(),
             pidfds: OnceLock::new(),
+            observer: OnceLock::new(),
             exit_hooks: Mutex::new(LockClass::Leaf, Vec::new()),
             attached: Mutex::new(LockClass::Leaf, Vec::new()),
             group_events: WaitQueue::new(),
@@ -226,6 +229,7 @@ impl Kernel {
             namespaces: Arc::clone(&self.namespaces),
             syscalls: self.syscalls.clone(),
             pidfds: self.pidfds.clone(),
+            observer: OnceLock::new(),
             exit_hooks: Mutex::new(LockClass::Leaf, hooks),
             attached: Mutex::new(LockClass::Leaf, Vec::new()),
             group_events: WaitQueue::new(),

@@ -11,6 +11,7 @@ mod group;
 mod kernel;
 mod limits;
 pub mod loader;
+mod observe;
 mod pause;
 mod quota;
 pub mod seccomp;
@@ -33,6 +34,7 @@ pub use kernel::{
 };
 pub use limits::*;
 pub use loader::{ExecImage, ExecStrings, HostAuxv, OpenInterpreter};
+pub use observe::{Event, Observer};
 pub use quota::Quota;
 pub use slot::{Slot, SlotId, TaskResource};
 pub use task::{

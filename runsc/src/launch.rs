@@ -14,7 +14,7 @@ use crate::cgroup::Groups;
 use crate::cli::{FileAccess, Global, LogFormat, Network};
 use crate::container::Container;
 use crate::state::{Folder, State, Status, start_time};
-use crate::{hooks, log, pod};
+use crate::{events, hooks, log, pod};
 
 /// What a new container talks to.
 #[derive(Debug)]
@@ -152,8 +152,10 @@ fn start_processes(
     (boot, trees): (BootArgs, Vec<HostTree>),
     streams: Streams,
 ) -> Result<Launched> {
+    let events = events::file(global, &state.id, &spec.annotations)?;
     let args = LaunchArgs {
-        boot,
+        boot: BootArgs { events: events.is_some(), ..boot },
+        events,
         trees,
         listener: control::listen_in(&folder.path).context("make the control socket")?,
         exit_record: File::create(folder.exit_record()).context("make the exit record")?.into(),
@@ -253,6 +255,7 @@ fn boot_args(global: &Global, id: &str, spec: &Spec, mounts: Vec<GuestMount>) ->
         shared_mounts: global.file_access_mounts == FileAccess::Shared,
         strace_bytes: global.strace_log_size,
         preserved: 0,
+        events: false,
     })
 }
 

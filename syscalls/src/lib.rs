@@ -36,6 +36,7 @@ pub mod message;
 pub mod misc;
 pub mod mm;
 pub mod mount;
+mod observe;
 pub mod open;
 mod path;
 pub mod pidfd;

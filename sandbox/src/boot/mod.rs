@@ -3,6 +3,7 @@ mod args;
 mod clock;
 mod confine;
 mod container;
+mod events;
 mod home;
 mod identity;
 mod machine;
@@ -81,14 +82,17 @@ struct BootFds {
     listener: OwnedFd,
     exit_record: OwnedFd,
     gofer: OwnedFd,
+    /// Where events are told, if they are.
+    events: Option<OwnedFd>,
     streams: Vec<OwnedFd>,
 }
 
 impl BootFds {
-    fn new(fds: Vec<OwnedFd>) -> Option<Self> {
+    fn new(fds: Vec<OwnedFd>, args: &BootArgs) -> Option<Self> {
         let mut fds = fds.into_iter();
         let (listener, exit_record, gofer) = (fds.next()?, fds.next()?, fds.next()?);
-        Some(Self { listener, exit_record, gofer, streams: fds.collect() })
+        let events = if args.events { Some(fds.next()?) } else { None };
+        Some(Self { listener, exit_record, gofer, events, streams: fds.collect() })
     }
 }
 
@@ -114,9 +118,9 @@ fn boot(channel: &Channel) -> Result<i32, BootError> {
     let machine = machine::Machine::look();
     confine::leave_host()?;
     let (request, fds) = channel.receive::<Request>()?;
-    let (Request::Boot(args), Some(fds)) = (request, BootFds::new(fds)) else {
-        return Err(BootError::Container("the launcher does not say what to boot".to_owned()));
-    };
+    let unclear = || BootError::Container("the launcher does not say what to boot".to_owned());
+    let Request::Boot(args) = request else { return Err(unclear()) };
+    let mut fds = BootFds::new(fds, &args).ok_or_else(unclear)?;
     report::set_json(args.report_json);
     report::install(args.debug);
     if let Some(name) = args.strace.as_deref().and_then(syscalls::strace::StraceOptions::unknown) {
@@ -140,6 +144,7 @@ fn boot(channel: &Channel) -> Result<i32, BootError> {
     let kernel = machine.kernel(platform, memory, &args);
     notifier.start().map_err(host("start a thread"))?;
     machine.register(&kernel, &args);
+    events::observe(&kernel, fds.events.take(), &args.id);
     let sandbox = Arc::new(sandbox::Sandbox::new(Arc::clone(&kernel), notifier, Arc::clone(&machine.traced)));
     let container = sandbox.build(kernel, &gofer, &args)?;
     let prepared =
