@@ -12,5 +12,5 @@ pub mod spec;
 mod sys;
 mod timestamp;
 
-pub use sys::{become_proxy, duplicate, exit_now, fork, set_terminal_size, terminal_size};
+pub use sys::{become_proxy, duplicate, exit_now, fork, pidfd, set_terminal_size, terminal_size};
 pub use timestamp::timestamp;

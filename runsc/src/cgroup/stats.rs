@@ -1,7 +1,7 @@
 //! What the processes of a sandbox use, as the host counts it, in the form of `runc events`.
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -149,10 +149,10 @@ fn blkio(groups: &Groups) -> Value {
 /// Tells when the host had to kill for want of memory.
 #[derive(Debug)]
 pub(crate) enum OomEvents {
-    /// Of version 1: a counter.
-    Counter(EventFd),
+    /// Of version 1: a counter, and the file whose end it tells of too.
+    Counter(EventFd, PathBuf),
     /// Of version 2: a file that changes.
-    File(Inotify, std::path::PathBuf, u64),
+    File(Inotify, PathBuf, u64),
 }
 
 impl OomEvents {
@@ -173,14 +173,15 @@ impl OomEvents {
         let counter =
             EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).context("eventfd")?;
         let line = format!("{} {}", counter.as_fd().as_raw_fd(), control.as_raw_fd());
-        std::fs::write(dir.join("cgroup.event_control"), line).context("listen for want of memory")?;
-        Ok(Some(Self::Counter(counter)))
+        let door = dir.join("cgroup.event_control");
+        std::fs::write(&door, line).context("listen for want of memory")?;
+        Ok(Some(Self::Counter(counter, door)))
     }
 
     /// Becomes readable when something may have happened.
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         match self {
-            Self::Counter(counter) => counter.as_fd(),
+            Self::Counter(counter, _) => counter.as_fd(),
             Self::File(inotify, ..) => inotify.as_fd(),
         }
     }
@@ -188,7 +189,8 @@ impl OomEvents {
     /// Tells whether something has happened since it was asked last.
     pub(crate) fn happened(&mut self) -> bool {
         match self {
-            Self::Counter(counter) => counter.read().is_ok(),
+            // A group that is removed tells of that in the same way.
+            Self::Counter(counter, door) => counter.read().is_ok() && door.exists(),
             Self::File(inotify, path, seen) => {
                 // What changed is read from the file itself.
                 let _changes = inotify.read_events();

@@ -13,9 +13,6 @@ use crate::container::Container;
 use crate::log;
 use crate::state::Status;
 
-/// How often to look whether the container still runs.
-const LOOK: Duration = Duration::from_millis(100);
-
 /// What `events` takes.
 #[derive(Args, Debug)]
 pub(crate) struct Events {
@@ -69,17 +66,21 @@ pub(crate) fn run(global: &Global, args: &Events) -> Result<i32> {
         return Ok(0);
     }
     let mut oom = OomEvents::new(groups)?;
+    let ended = match sandbox::pidfd(container.state.pid) {
+        // Whether it is the process that was meant is looked at below, now that its number is not given away unseen.
+        Ok(process) => process,
+        Err(_) if !runs() => return Ok(0),
+        Err(error) => return Err(error).context("pidfd_open"),
+    };
     let mut next = Instant::now() + args.interval;
     while runs() {
-        let wait = next.saturating_duration_since(Instant::now()).min(LOOK);
-        let timeout = PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX);
-        let ready = match &oom {
-            Some(oom) => poll(&mut [PollFd::new(oom.fd().as_fd(), PollFlags::POLLIN)], timeout),
-            None => poll(&mut [], timeout),
-        };
-        if !matches!(ready, Ok(_) | Err(nix::Error::EINTR)) {
-            ready.context("poll")?;
+        let mut fds = vec![PollFd::new(ended.as_fd(), PollFlags::POLLIN)];
+        fds.extend(oom.as_ref().map(|oom| PollFd::new(oom.fd(), PollFlags::POLLIN)));
+        match poll(&mut fds, timeout(next.saturating_duration_since(Instant::now()))) {
+            Ok(_) | Err(nix::Error::EINTR) => {}
+            Err(error) => return Err(error).context("poll"),
         }
+        drop(fds);
         if oom.as_mut().is_some_and(OomEvents::happened) {
             show("oom", None);
         }
@@ -88,7 +89,16 @@ pub(crate) fn run(global: &Global, args: &Events) -> Result<i32> {
             next += args.interval;
         }
     }
+    // What ended the container may be told of after its end.
+    if oom.as_mut().is_some_and(OomEvents::happened) {
+        show("oom", None);
+    }
     Ok(0)
+}
+
+/// In whole milliseconds, not too early.
+fn timeout(wait: Duration) -> PollTimeout {
+    PollTimeout::try_from(wait + Duration::from_micros(999)).unwrap_or(PollTimeout::MAX)
 }
 
 #[cfg(test)]
