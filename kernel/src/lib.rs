@@ -21,6 +21,7 @@ mod spawn;
 mod task;
 pub mod timer;
 mod tree;
+mod usage;
 
 pub use clone_flags::CloneFlags;
 pub use credentials::{Cap, CapSet, Credentials, ExecFile, FileCaps};
@@ -41,3 +42,4 @@ pub use task::{
     BlockResult, CloneArgs, CpuTimes, CurrentTask, RestartBlock, Scheduling, Task, TaskWaiter, Usage,
     WaitArgs, WaitResult, WaitTarget,
 };
+pub use usage::OutOfMemoryHook;

@@ -159,6 +159,7 @@ fn start_processes(
         trees,
         listener: control::listen_in(&folder.path).context("make the control socket")?,
         exit_record: File::create(folder.exit_record()).context("make the exit record")?.into(),
+        oom_record: File::create(folder.oom_record()).context("make the record of lacks of memory")?.into(),
         streams: streams.fds,
         own_terminal: streams.own_terminal,
         report: report(global, &state.id)?,

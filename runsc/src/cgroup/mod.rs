@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use sandbox::spec::Resources;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use stats::{OomEvents, stats};
+pub(crate) use stats::{OomEvents, stats, stats_inside};
 
 /// How long a group whose processes just ended may take to be empty.
 const EMPTYING: Duration = Duration::from_secs(2);

@@ -7,6 +7,7 @@ mod events;
 mod home;
 mod identity;
 mod machine;
+mod memory;
 mod mount_options;
 mod notifier;
 mod profile;
@@ -81,6 +82,8 @@ fn host_nix(what: &'static str) -> impl FnOnce(nix::Error) -> BootError {
 struct BootFds {
     listener: OwnedFd,
     exit_record: OwnedFd,
+    /// Counts how often memory ran out.
+    oom_record: OwnedFd,
     gofer: OwnedFd,
     /// Where events are told, if they are.
     events: Option<OwnedFd>,
@@ -90,9 +93,10 @@ struct BootFds {
 impl BootFds {
     fn new(fds: Vec<OwnedFd>, args: &BootArgs) -> Option<Self> {
         let mut fds = fds.into_iter();
-        let (listener, exit_record, gofer) = (fds.next()?, fds.next()?, fds.next()?);
+        let (listener, exit_record, oom_record) = (fds.next()?, fds.next()?, fds.next()?);
+        let gofer = fds.next()?;
         let events = if args.events { Some(fds.next()?) } else { None };
-        Some(Self { listener, exit_record, gofer, events, streams: fds.collect() })
+        Some(Self { listener, exit_record, oom_record, gofer, events, streams: fds.collect() })
     }
 }
 
@@ -145,6 +149,7 @@ fn boot(channel: &Channel) -> Result<i32, BootError> {
     notifier.start().map_err(host("start a thread"))?;
     machine.register(&kernel, &args);
     events::observe(&kernel, fds.events.take(), &args.id);
+    memory::record(&kernel, fds.oom_record);
     let sandbox = Arc::new(sandbox::Sandbox::new(Arc::clone(&kernel), notifier, Arc::clone(&machine.traced)));
     let container = sandbox.build(kernel, &gofer, &args)?;
     let prepared =

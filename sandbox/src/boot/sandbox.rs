@@ -11,7 +11,7 @@ use vfs::tty::Devpts;
 use super::container::{self, Container};
 use super::notifier::Notifier;
 use super::watch::OtherGofer;
-use super::{BootArgs, BootError, BootFds, events, finish, host, host_nix, root, server};
+use super::{BootArgs, BootError, BootFds, events, finish, host, host_nix, memory, root, server};
 use crate::control::{Channel, Response};
 
 /// What the containers of a sandbox share.
@@ -75,8 +75,10 @@ impl Sandbox {
         }
         if let Some(limit) = args.memory_limit {
             kernel.quota().set_memory(limit);
+            kernel.memory_file().set_own_limit(limit);
         }
         events::observe(&kernel, fds.events.take(), &args.id);
+        memory::record(&kernel, fds.oom_record);
         let container = self.build(kernel, &gofer, args)?;
         drop(gofer);
         let gofer =

@@ -11,7 +11,7 @@ use nix::sys::socket::{SockFlag, accept4, getsockopt, sockopt};
 use super::container::{Container, Order, Prepared, Started};
 use super::sandbox::Sandbox;
 use super::{BootError, host, report};
-use crate::control::{Channel, ChannelError, ProcessInfo, Request, Response};
+use crate::control::{Channel, ChannelError, ProcessInfo, Request, Response, Usage};
 use crate::spec::Process;
 use crate::sys;
 
@@ -182,6 +182,7 @@ impl Server {
             Request::HostProcesses => {
                 return channel.send(&Response::HostProcesses(self.host_processes()), &[]);
             }
+            Request::Usage => return channel.send(&Response::Usage(self.usage()), &[]),
             Request::Pause => {
                 self.container.kernel.pause();
                 Ok(())
@@ -282,6 +283,24 @@ impl Server {
         }
         if let Some(memory) = memory {
             quota.set_memory(or_none(memory));
+            // That of the first is the host's affair: its control group has all of the sandbox.
+            if !self.container.is_first {
+                self.container.kernel.memory_file().set_own_limit(or_none(memory));
+            }
+        }
+    }
+
+    fn usage(&self) -> Usage {
+        let kernel = &self.container.kernel;
+        let cpu = kernel.cpu_times();
+        let limit = |limit: u64| (limit != u64::MAX).then_some(limit);
+        Usage {
+            user_ns: cpu.user_ns,
+            system_ns: cpu.system_ns,
+            memory: kernel.memory_file().own_present_bytes(),
+            memory_limit: limit(kernel.memory_file().own_limit()),
+            tasks: kernel.task_count() as u64,
+            task_limit: limit(kernel.quota().tasks()),
         }
     }
 

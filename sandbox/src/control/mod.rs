@@ -9,7 +9,7 @@ use std::path::Path;
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, socket};
 
 pub use channel::{Channel, ChannelError};
-pub use message::{ProcessInfo, Request, Response};
+pub use message::{ProcessInfo, Request, Response, Usage};
 
 /// The socket's name in the container's state directory.
 pub const SOCKET: &str = "control.sock";
