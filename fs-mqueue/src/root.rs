@@ -104,7 +104,7 @@ impl Root {
         let found = self.names.lock().by_name.get(name).map(|(_, queue)| Arc::clone(queue));
         let queue = found.ok_or(Errno::ENOENT)?;
         self.access(cx, access::WRITE | access::EXEC)?;
-        if permission::sticky(cx.creds, &self.attributes.get(), queue.attributes().get().uid) {
+        if permission::sticky(cx.creds, &self.ownership()?, queue.attributes().get().uid) {
             return Err(Errno::EPERM);
         }
         self.remove(cx, name, &queue)

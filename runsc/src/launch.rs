@@ -14,7 +14,7 @@ use crate::cgroup::{Groups, Keeper};
 use crate::cli::{FileAccess, Global, Network};
 use crate::container::{Container, oci_state};
 use crate::state::{Folder, State, Status};
-use crate::{hooks, ids, log, pod};
+use crate::{events, hooks, ids, log, pod};
 
 /// What a new container talks to.
 #[derive(Debug)]
@@ -147,11 +147,14 @@ fn start_processes(
     (boot, trees): (BootArgs, Vec<HostTree>),
     streams: Streams,
 ) -> Result<Launched> {
+    let events = events::file(global, &state.id, &spec.annotations)?;
     let args = LaunchArgs {
-        boot,
+        boot: BootArgs { events: events.is_some(), ..boot },
+        events,
         trees,
         listener: control::listen_in(&folder.path).context("make the control socket")?,
         exit_record: File::create(folder.exit_record()).context("make the exit record")?.into(),
+        oom_record: File::create(folder.oom_record()).context("make the record of lacks of memory")?.into(),
         streams: streams.fds,
         own_terminal: streams.own_terminal,
         report: report(global, &state.id)?,
@@ -267,6 +270,7 @@ fn boot_args(global: &Global, id: &str, spec: &Spec, mounts: Vec<GuestMount>) ->
         strace_bytes: global.strace_log_size,
         preserved: 0,
         ids: None,
+        events: false,
     })
 }
 

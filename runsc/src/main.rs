@@ -6,6 +6,7 @@ mod cli;
 mod cmd;
 mod console;
 mod container;
+mod events;
 mod follow;
 mod hooks;
 mod ids;

@@ -37,6 +37,7 @@ pub mod misc;
 pub mod mm;
 pub mod mount;
 pub mod mqueue;
+mod observe;
 pub mod open;
 mod path;
 pub mod pidfd;

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use systemd::{Manager, Scope};
 
-pub(crate) use stats::{OomEvents, stats};
+pub(crate) use stats::{OomEvents, stats, stats_inside};
 pub(crate) use systemd::{Keeper, keep_scope};
 
 /// How long a group whose processes just ended may take to be empty.

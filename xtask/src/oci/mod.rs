@@ -1,6 +1,7 @@
 //! Our own suite over the MUSTs of the OCI runtime specification and the command line that managers of containers use. It
 //! proves itself by passing when pointed at runc: `cargo xtask oci --runtime runc`.
 
+mod events;
 mod exec;
 mod files;
 mod hooks;
@@ -61,8 +62,16 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
     for case in tables.into_iter().flatten().filter(|case| selected(case.name)) {
         report.record(case.name, inside(&subject, case));
     }
-    let lists =
-        [process::CASES, files::CASES, security::CASES, life::CASES, exec::CASES, hooks::CASES, users::CASES];
+    let lists = [
+        process::CASES,
+        files::CASES,
+        security::CASES,
+        life::CASES,
+        exec::CASES,
+        hooks::CASES,
+        users::CASES,
+        events::CASES,
+    ];
     for (name, case) in lists.into_iter().flatten().filter(|(name, _)| selected(name)) {
         report.record(name, case(&subject).and_then(|()| subject.left_nothing()));
     }
