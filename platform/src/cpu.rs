@@ -33,8 +33,10 @@ thread_local! {
     static HOGGED: Cell<bool> = const { Cell::new(false) };
     /// The CPU that this thread is bound to, and since when.
     static BOUND: Cell<Option<(usize, u64)>> = const { Cell::new(None) };
-    /// The CPU of the stubs that this thread serves, where that is another.
-    static APART: Cell<Option<usize>> = const { Cell::new(None) };
+    /// The CPU of the stubs that this thread serves, where that is another, and whether their mappers are to look.
+    static APART: Cell<Option<(usize, bool)>> = const { Cell::new(None) };
+    /// This thread has asked a mapper for something.
+    static REQUESTED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// The CPUs that the process may use, and what its pairs do there; nothing if there is one only.
@@ -236,7 +238,7 @@ impl Placement {
             return false;
         }
         BOUND.set(Some((couple.sentry, ticks())));
-        APART.set(Some(couple.stub));
+        APART.set(Some((couple.stub, true)));
         couple.pairs.fetch_add(1, Relaxed);
         self.couple = Some(index);
         true
@@ -261,12 +263,12 @@ impl Placement {
         }
     }
 
-    /// Before the guest of a pair that is apart runs. Gives how many others run on the same couple.
-    pub(crate) fn enter_apart(&self) -> u32 {
-        self.couple().map_or(0, |couple| {
-            APART.set(Some(couple.stub));
-            couple.inside.fetch_add(1, Relaxed)
-        })
+    /// Before the guest of a pair that is apart runs, whose mapper is to look for requests, or not.
+    pub(crate) fn enter_apart(&self, eager: bool) {
+        if let Some(couple) = self.couple() {
+            APART.set(Some((couple.stub, eager)));
+            couple.inside.fetch_add(1, Relaxed);
+        }
     }
 
     /// After it.
@@ -304,10 +306,17 @@ impl Drop for Placement {
     }
 }
 
-/// The CPU that the stubs are to be on that this thread serves, and whether it is another than this thread's.
-pub(crate) fn of_stubs() -> Option<(usize, bool)> {
+/// For a request of this thread's to a mapper: the CPU that it is to be on, and whether it and this thread are to look for
+/// each other's answers.
+pub(crate) fn of_mapper() -> Option<(usize, bool)> {
+    REQUESTED.set(true);
     let together = || BOUND.get().map(|(cpu, _)| (cpu, false));
-    APART.get().map(|cpu| (cpu, true)).or_else(together)
+    APART.get().or_else(together)
+}
+
+/// Tells whether this thread made such a request since the last time.
+pub(crate) fn take_requested() -> bool {
+    REQUESTED.replace(false)
 }
 
 /// Lets a thread run on one CPU only, 0 being the caller; tells whether the host allows it. It only costs time if not.

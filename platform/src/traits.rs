@@ -250,6 +250,13 @@ pub trait AddressSpace: Send + Sync + Debug {
         Ok(())
     }
 
+    /// Has the host show the process that holds the space by these words, as far as it can; its process id in the sentry's
+    /// PID namespace. `None` where no process holds it, or it has ended.
+    fn show_as(&self, words: &[u8]) -> Option<i32> {
+        let _ = words;
+        None
+    }
+
     /// The patches of system calls, for the owner of the memory to make; `None` where the back end has no use for any.
     fn patches(&self) -> Option<Arc<Patches>> {
         None

@@ -35,7 +35,7 @@ impl<'a> Presence<'a> {
         }
         let seek = |at: u64, whence: Whence| {
             let at = i64::try_from(at).map_err(|_far| nix::errno::Errno::EOVERFLOW)?;
-            nix::unistd::lseek64(&self.file.fd, at, whence).map(i64::unsigned_abs)
+            nix::unistd::lseek64(self.file.fd(), at, whence).map(i64::unsigned_abs)
         };
         let start = match seek(at, Whence::SeekData) {
             Ok(start) if start < end => start,

@@ -238,7 +238,7 @@ impl<'a> Locked<'a> {
     /// is gone, for which nobody waits as long as there is enough memory.
     pub(super) fn end_space(&mut self) {
         let file = &self.mm.memory_file;
-        if self.state.broken || file.usage_bytes() > file.total() / 2 {
+        if self.state.broken || file.is_scarce() {
             return;
         }
         let mut rest = Garbage::new(Arc::clone(file));

@@ -13,6 +13,11 @@ const SLOTS: u32 = 32768;
 /// How many operations a request holds.
 pub(crate) const MAX_OPERATIONS: usize = 63;
 
+/// How many operations a request with data has at most.
+pub(crate) const DATA: usize = 7;
+/// Where in the page that data is.
+pub(crate) const DATA_OFFSET: u64 = 64 * (1 + DATA as u64);
+
 /// One operation of a request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Operation {
@@ -58,6 +63,16 @@ impl RequestPage {
         self.count.store(u32::try_from(count).unwrap_or(0), Ordering::Relaxed);
         self.look.store(look, Ordering::Relaxed);
         self.number.store(number, Ordering::Release);
+    }
+
+    /// Puts bytes behind the first [`DATA`] operations; the request to come must not have more of those.
+    pub(crate) fn put_data(&self, bytes: &[u8]) {
+        let words = self.operations.iter().skip(DATA).flatten();
+        for (word, part) in words.zip(bytes.chunks(8)) {
+            let mut value = [0; 8];
+            value.iter_mut().zip(part).for_each(|(to, from)| *to = *from);
+            word.store(u64::from_le_bytes(value), Ordering::Relaxed);
+        }
     }
 
     /// Wakes the mapper to see the request.

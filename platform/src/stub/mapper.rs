@@ -5,7 +5,8 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 
 use super::blob;
-use super::control::{Operation, Slot};
+use super::control::{DATA_OFFSET, Operation, Slot};
+use super::layout::{PAGE, REQUEST, TITLE, TITLE_BYTES};
 use crate::{PlatformError, sys};
 
 /// How long an answer may take before it is worth a look whether the stub is alive.
@@ -79,6 +80,34 @@ impl Mapper {
         self.answer(call)
     }
 
+    /// Has the host show the process by this text, as the command line of `/proc/PID/cmdline`, cut where it is too long.
+    ///
+    /// # Errors
+    /// As [`Self::request`].
+    pub(crate) fn show_as(&mut self, text: &[u8]) -> Result<(), PlatformError> {
+        const ANONYMOUS: i32 = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
+        // The last byte is not 0: that tells the host that the text was changed, and ends at its first 0
+        // (Linux `get_mm_cmdline`).
+        let room = usize::try_from(TITLE_BYTES).unwrap_or(0);
+        let mut bytes = vec![0; room];
+        bytes.iter_mut().zip(text.iter().take(room - 2)).for_each(|(to, from)| *to = *from);
+        bytes.iter_mut().next_back().into_iter().for_each(|last| *last = 1);
+        self.slot.page().put_data(&bytes);
+        let copy = Operation {
+            kind: blob::KIND_COPY,
+            nr: 0,
+            args: [TITLE, REQUEST + DATA_OFFSET, TITLE_BYTES, 0, 0, 0],
+        };
+        let number = |number: i32| u64::from(number.cast_unsigned());
+        let (write, none) = (number(libc::PROT_READ | libc::PROT_WRITE), u64::MAX);
+        self.post_unpinned(&[
+            Operation::call(libc::SYS_mmap, [TITLE, PAGE, write, number(ANONYMOUS), none, 0]),
+            copy,
+            Operation::call(libc::SYS_mprotect, [TITLE, PAGE, number(libc::PROT_READ), 0, 0, 0]),
+        ]);
+        self.answer("mmap").map(drop)
+    }
+
     /// Waits for the answer to the request posted last.
     ///
     /// # Errors
@@ -102,8 +131,8 @@ impl Mapper {
 
     /// Moves the mapper to the CPU of the stubs of this thread: a wake-up across CPUs costs several times the request.
     fn follow(&mut self) {
-        let place = crate::cpu::of_stubs();
-        self.eager = place.is_some_and(|(_, apart)| apart);
+        let place = crate::cpu::of_mapper();
+        self.eager = place.is_some_and(|(_, eager)| eager);
         if let Some((cpu, _)) = place.filter(|(cpu, _)| self.cpu != Some(*cpu)) {
             crate::cpu::bind(self.pid, cpu);
             self.cpu = Some(cpu);

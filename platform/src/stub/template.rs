@@ -270,6 +270,16 @@ fn settle(
             prctl(libc::PR_SET_NO_NEW_PRIVS, 1),
         ],
     )?;
+    // Where the host's kernel does not offer this, it shows stubs by the sentry's name.
+    let names = [
+        libc::PR_SET_MM.cast_unsigned().into(),
+        libc::PR_SET_MM_MAP.cast_unsigned().into(),
+        copy + blob::MEMORY_MAP,
+        blob::MEMORY_MAP_BYTES,
+        0,
+        0,
+    ];
+    let _not_offered = mapper.request("prctl", &[call(libc::SYS_prctl, names)]);
     mapper.request("rt_sigaction", &ignore_signals(copy + blob::IGNORE))?;
     if flavor == Flavor::Trapping {
         mapper.request("rt_sigaction", &take_signals(copy + blob::THREAD_PAGE + thread::ACTION_OFFSET))?;

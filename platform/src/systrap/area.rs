@@ -40,6 +40,7 @@ pub(super) mod offset {
     pub(in super::super) const INTERRUPT: usize = offset_of!(Area, interrupt);
     pub(in super::super) const SPIN_TICKS: usize = offset_of!(Area, spin_ticks);
     pub(in super::super) const SENTRY_ASLEEP: usize = offset_of!(Area, sentry_asleep);
+    pub(in super::super) const POLITE_TICKS: usize = offset_of!(Area, polite_ticks);
     pub(in super::super) const RESULT: usize = offset_of!(Area, result);
     pub(in super::super) const EVENT: usize = offset_of!(Area, event);
     pub(in super::super) const STUB_ASLEEP: usize = offset_of!(Area, stub_asleep);
@@ -77,10 +78,12 @@ pub(super) struct Area {
     /// Written by the sentry: its thread sleeps on `event`, or is about to.
     pub(super) sentry_asleep: AtomicU32,
     _line: u32,
+    /// Written by the sentry: after how many ticks of that the thread lets others run in between.
+    pub(super) polite_ticks: AtomicU64,
     /// Written by the sentry: what a patched call returns, where nothing else changed. On the command's cache line; those
     /// of the registers stay with the thread then.
     pub(super) result: AtomicU64,
-    _rest: [u32; 8],
+    _rest: [u32; 6],
     /// Written by the thread: the last command that is done, for a resumption by a trap. A futex of the sentry.
     pub(super) event: AtomicU32,
     /// Written by the thread: it sleeps on `command`, or is about to.

@@ -17,10 +17,13 @@ use std::slice;
 
 use super::area::{AREA, STACK_TOP};
 use crate::cpu::HOG_TICKS;
+use crate::registers::{USER_CS, USER_DS};
 use crate::stub::filter;
 
 /// The size of the page.
 pub(crate) const SIZE: usize = 4096;
+/// The flag by which the processor traps after an instruction.
+pub(super) const TRAP_FLAG: u64 = 0x100;
 /// The signal by which a guest thread is interrupted.
 pub(super) const INTERRUPT: i32 = libc::SIGURG;
 
@@ -37,10 +40,6 @@ pub(super) mod kind {
     /// A fault in the code here.
     pub(in super::super) const FAILED: u32 = 5;
 }
-
-/// For how many ticks of the time stamp counter, around a microsecond, whoever looks for an answer lets nobody else have the
-/// CPU: answers to most system calls are there by then, and a switch costs as much.
-pub(crate) const POLITE_TICKS: u64 = 1 << 12;
 
 /// The low bits of a command.
 pub(super) mod command {
@@ -151,7 +150,8 @@ sentrybox_thread_saved:
     shl rdx, 32
     or rax, rdx
     add r8, rax
-    lea r10, [rax + {polite}]
+    mov r10, [rip + E + {polite_ticks}]
+    add r10, rax
     mov rsi, rax
 .Lthread_spin:
     pause
@@ -256,6 +256,8 @@ sentrybox_thread_start:
     je 1f
     wrgsbase rax
 1:
+    test dword ptr [rip + E + {eflags}], {trap_flag}
+    jnz .Lthread_step
     lea rsp, [rip + TOP]
     push qword ptr [rip + E + {eflags}]
     mov rdi, [rip + E + {rdi}]
@@ -303,6 +305,30 @@ sentrybox_thread_start:
     mov dword ptr [rip + E + {signal}], 0
     mov dword ptr [rip + E + {kind}], {leaving}
     jmp .Lthread_post
+    /* The guest is to trap after one instruction: only `iretq` sets the flag and is not itself the instruction. */
+.Lthread_step:
+    lea rsp, [rip + TOP]
+    push {user_ds}
+    push qword ptr [rip + E + {rsp}]
+    push qword ptr [rip + E + {eflags}]
+    push {user_cs}
+    push qword ptr [rip + E + {rip_}]
+    mov rdi, [rip + E + {rdi}]
+    mov rsi, [rip + E + {rsi}]
+    mov rdx, [rip + E + {rdx}]
+    mov r8, [rip + E + {r8}]
+    mov r9, [rip + E + {r9}]
+    mov r10, [rip + E + {r10}]
+    mov r11, [rip + E + {r11}]
+    mov r12, [rip + E + {r12}]
+    mov r13, [rip + E + {r13}]
+    mov r14, [rip + E + {r14}]
+    mov r15, [rip + E + {r15}]
+    mov rbx, [rip + E + {rbx}]
+    mov rbp, [rip + E + {rbp}]
+    mov rax, [rip + E + {rax}]
+    mov rcx, [rip + E + {rcx}]
+    iretq
 .Lthread_left:
 
     /* rdi the signal, rsi the siginfo, rdx the ucontext; the stack is the region's. */
@@ -424,10 +450,13 @@ sentrybox_thread_end:
     return_ = const command::RETURN,
     resume_loaded = const command::RESUME_LOADED,
     save_fpu = const command::SAVE_FPU,
-    polite = const POLITE_TICKS,
+    polite_ticks = const super::area::offset::POLITE_TICKS,
     hog = const HOG_TICKS,
     hogged = const super::area::offset::HOGGED,
     sigurg = const INTERRUPT,
+    trap_flag = const TRAP_FLAG,
+    user_cs = const USER_CS,
+    user_ds = const USER_DS,
     signals_at = const SIGNALS_AT,
     filter = const FILTER_PROGRAM,
     futex = const libc::SYS_futex,

@@ -15,9 +15,6 @@ use super::trap::{self, Event};
 use crate::patch::Patches;
 use crate::{Context, FaultAccess, FpuState, Interrupt, PlatformError, Trap, fpu, registers};
 
-/// The trap flag, by which a guest would stop in the code of its stub.
-const TRAP_FLAG: u64 = 0x100;
-
 /// The guest thread.
 #[derive(Debug)]
 pub(super) struct SystrapContext {
@@ -64,11 +61,12 @@ impl SystrapContext {
         let patches = space.patches_of();
         let mut wanted = *regs;
         registers::sanitize(&mut wanted, current);
-        wanted.eflags &= !TRAP_FLAG;
         let removals = || patches.map_or(0, Patches::removals);
         let after_call = tail.take().filter(|(_, then)| wanted.rip == current.rip && *then == removals());
         let result = Registers { rax: wanted.rax, orig_rax: wanted.orig_rax, ..*current };
-        let mut returns = after_call.is_some() && result == wanted && thread.give_result(wanted.rax);
+        let steps = wanted.eflags & super::code::TRAP_FLAG != 0;
+        let returns = after_call.is_some() && result == wanted && !steps;
+        let mut returns = returns && thread.give_result(wanted.rax);
         *current = wanted;
         let mut rip = after_call.map_or_else(|| resumption(patches, current.rip), |(tail, _)| tail);
         loop {

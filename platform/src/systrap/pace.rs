@@ -8,7 +8,8 @@
 //! Pairs that are apart share their two CPUs with each other and with the mappers: who looks for more than a moment lets
 //! others run in between. So a pair that wakes another, and one that asks for a change of its mappings, never wakes a CPU.
 //! It works as long as all that is on these CPUs is of a kind: a pair whose guest computes leaves, one whose calls take
-//! long while others are there, and one that finds the CPU busy with something else.
+//! long while others are there. Where something else is found to have the CPUs, nobody lets others run for a while: pairs
+//! that others live with, and those whose mappings change all the time, leave.
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -22,10 +23,15 @@ use crate::sys::ticks;
 const LONG_TICKS: u64 = 1 << 17;
 /// The mean ticks in the guest, around 25 µs, up to which a pair moves to where others run too.
 const BRIEF_TICKS: u64 = 1 << 16;
+/// For how many ticks, around a microsecond and a half, whoever looks for an answer lets nobody else have the CPU: answers to
+/// most system calls are there by then, and a switch costs as much.
+const POLITE_TICKS: u64 = 1 << 12;
 /// The longest that anybody looks before sleeping.
 const MOST_TICKS: u64 = 1 << 17;
 /// The shortest, around 25 µs: less than what waking a sleeper on another CPU costs, more than most requests to a mapper.
 const LEAST_TICKS: u64 = 1 << 16;
+/// From which mean of [`Pace::changes`] on a pair stays together where there are hogs.
+const MANY_CHANGES: u64 = 128;
 /// How many switches in a row must find room before a pair moves apart, at least: moving costs as much as many switches.
 const CALM: u32 = 64;
 /// And at most, which is where pairs get that are crowded again and again.
@@ -72,10 +78,10 @@ impl Crowd {
     }
 
     /// Tells whether each guest that runs, and one more, may have two CPUs.
-    fn is_roomy(&self, cpus: &Cpus, now: u64) -> bool {
+    fn is_roomy(&self, cpus: &Cpus) -> bool {
         let inside = self.inside.load(Relaxed).saturating_add(cpus.inside());
         let inside = usize::try_from(inside).unwrap_or(usize::MAX);
-        inside.saturating_add(1).saturating_mul(2) <= cpus.count() && !self.is_hogged(now)
+        inside.saturating_add(1).saturating_mul(2) <= cpus.count()
     }
 }
 
@@ -100,6 +106,10 @@ pub(super) struct Pace {
     work: u64,
     /// The guest thread may run anywhere.
     loose: bool,
+    /// No hog is known of.
+    eager: bool,
+    /// 1024 times the mean of the switches before which a mapper was asked for something.
+    changes: u64,
     rest: Rest,
 }
 
@@ -158,7 +168,7 @@ fn blend(mean: u64, value: u64) -> u64 {
 
 impl Pace {
     pub(super) fn new(crowd: Arc<Crowd>, cpus: Cpus, tid: i32) -> Self {
-        let roomy = crowd.is_roomy(&cpus, ticks());
+        let roomy = crowd.is_roomy(&cpus) && !crowd.is_hogged(ticks());
         let placement = Placement::new(cpus.clone(), tid);
         let mut pace = Self {
             crowd,
@@ -174,6 +184,8 @@ impl Pace {
             sentry: 0,
             work: 0,
             loose: false,
+            eager: true,
+            changes: 0,
             rest: Rest::new(),
         };
         // Programs trap often while they start, and those that others wait for are short.
@@ -192,13 +204,17 @@ impl Pace {
         let stay = now.saturating_sub(self.left);
         self.sentry = blend(self.sentry, stay);
         self.work = blend(self.work, stay.saturating_sub(self.rest.sum.take()));
+        let more = if cpu::take_requested() { 64 } else { 0 };
+        self.changes = self.changes - self.changes / 16 + more;
+        let hogged = self.crowd.is_hogged(now);
         if self.apart {
             self.stayed = self.stayed.saturating_add(1);
-            let crowds = self.work >= LONG_TICKS && self.placement.is_shared();
-            if self.guest >= LONG_TICKS || crowds || self.crowd.is_hogged(now) {
+            let shared = self.placement.is_shared();
+            let crowds = shared && (self.work >= LONG_TICKS || hogged);
+            if self.guest >= LONG_TICKS || crowds || hogged && self.changes >= MANY_CHANGES {
                 self.leave_couple();
             }
-        } else if self.is_calm(now) {
+        } else if self.is_calm(hogged) {
             self.apart = self.placement.part();
             self.stayed = 0;
         }
@@ -211,15 +227,19 @@ impl Pace {
         if std::mem::take(&mut self.loose) {
             self.placement.hold();
         }
-        self.placement.enter_apart();
+        self.eager = !hogged;
+        self.placement.enter_apart(self.eager);
         let long = |mean: u64| (2 * mean).clamp(LEAST_TICKS, MOST_TICKS);
-        Waiting { sentry_ticks: long(self.guest), stub_ticks: long(self.sentry) }
+        // Who lets a hog run waits for long.
+        let polite_ticks = if hogged { MOST_TICKS } else { POLITE_TICKS };
+        Waiting { sentry_ticks: long(self.guest), stub_ticks: long(self.sentry), polite_ticks }
     }
 
     /// Counts a switch together; tells whether there were enough that would have been better apart.
-    fn is_calm(&mut self, now: u64) -> bool {
-        let limit = if self.crowd.is_roomy(&self.cpus, now) { LONG_TICKS } else { BRIEF_TICKS };
-        let calm = self.guest < limit && !self.crowd.is_hogged(now);
+    fn is_calm(&mut self, hogged: bool) -> bool {
+        let roomy = self.crowd.is_roomy(&self.cpus);
+        let limit = if roomy { LONG_TICKS } else { BRIEF_TICKS };
+        let calm = self.guest < limit && (!hogged || roomy && self.changes < MANY_CHANGES);
         self.calm = if calm { self.calm.saturating_add(1) } else { 0 };
         self.calm >= self.enough
     }
@@ -249,7 +269,7 @@ impl Pace {
 
     /// The task waits for something in the sentry. Gives how long it is to look for that before it sleeps.
     pub(super) fn rest(&self) -> Duration {
-        if self.rest.begin() && self.apart { LOOK } else { Duration::ZERO }
+        if self.rest.begin() && self.apart && self.eager { LOOK } else { Duration::ZERO }
     }
 
     /// That is over.

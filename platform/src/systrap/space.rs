@@ -212,6 +212,15 @@ impl AddressSpace for SystrapSpace {
         }
     }
 
+    fn show_as(&self, words: &[u8]) -> Option<i32> {
+        let mut state = self.state.lock();
+        if self.life.has_ended() || state.settle().is_err() {
+            return None;
+        }
+        state.stub.mapper().show_as(words).ok()?;
+        Some(self.pid())
+    }
+
     fn patches(&self) -> Option<Arc<Patches>> {
         self.patches.clone()
     }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use super::area::{Area, AreaSlot, FPU_ROOM};
-use super::code::{POLITE_TICKS, command, kind};
+use super::code::{command, kind};
 use super::interrupt::Interrupter;
 use super::space::Life;
 use crate::{FpuState, PlatformError, fpu, sys};
@@ -33,6 +33,8 @@ pub(super) struct Waiting {
     pub(super) sentry_ticks: u64,
     /// How long the thread is to look for the next command.
     pub(super) stub_ticks: u64,
+    /// After how long either lets others have the CPU in between.
+    pub(super) polite_ticks: u64,
 }
 
 impl Thread {
@@ -43,7 +45,7 @@ impl Thread {
             command: 0,
             previous: 0,
             answered: true,
-            waiting: Waiting { sentry_ticks: 0, stub_ticks: 0 },
+            waiting: Waiting { sentry_ticks: 0, stub_ticks: 0, polite_ticks: 0 },
             loads: false,
         }
     }
@@ -89,6 +91,7 @@ impl Thread {
     ) -> Result<(), PlatformError> {
         self.waiting = waiting;
         self.area().spin_ticks.store(waiting.stub_ticks, Ordering::Relaxed);
+        self.area().polite_ticks.store(waiting.polite_ticks, Ordering::Relaxed);
         self.issue(match self.loads {
             _ if returns => command::RETURN,
             true => command::RESUME_LOADED,
@@ -125,6 +128,7 @@ impl Thread {
             .flat_map(|word| word.load(Ordering::Relaxed).to_le_bytes())
             .collect();
         bytes.truncate(size);
+        fpu::mark(&mut bytes);
         Ok(FpuState(bytes.into_boxed_slice()))
     }
 
@@ -182,7 +186,7 @@ impl Thread {
             if waited > ticks {
                 return false;
             }
-            if waited > POLITE_TICKS {
+            if waited > self.waiting.polite_ticks {
                 crate::cpu::give_way();
             }
         }
