@@ -13,7 +13,6 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use abi::Errno;
 use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag};
 use nix::sys::memfd::MFdFlags;
-use nix::unistd::Whence;
 use sync::{LockClass, Mutex};
 
 use crate::{FileRange, PAGE};
@@ -352,13 +351,6 @@ impl MemoryFile {
         if let Some(rest) = from.get(done..).filter(|rest| !rest.is_empty()) {
             self.write_at(offset + done as u64, rest);
         }
-    }
-
-    /// Tells whether all of a range takes memory.
-    pub(crate) fn is_present(&self, range: FileRange) -> bool {
-        let start = i64::try_from(range.start).unwrap_or(i64::MAX);
-        let hole = nix::unistd::lseek64(self.fd(), start, Whence::SeekHole);
-        hole.is_ok_and(|hole| hole.unsigned_abs() >= range.end)
     }
 
     /// Does something atomic to the word at `offset`.

@@ -83,36 +83,16 @@ impl Locked<'_> {
         }
     }
 
-    /// Fresh memory, ahead of need: pages that are never touched cost nothing. Where the step before was touched in full, this
-    /// one takes its memory at once.
+    /// Fresh memory, ahead of need: pages that are never touched cost nothing.
     fn fill_anonymous(&mut self, at: u64, in_vma: &Range<u64>) -> Result<bool, Errno> {
         let mut hole = self.hole(at, around(at, self.mm.memory_file.step(), in_vma));
         let memory = self.mm.memory_file.allocate(hole.end - hole.start).or_else(|_fragmented| {
             hole = at..at + PAGE;
             self.mm.memory_file.allocate(PAGE)
         })?;
-        if at == hole.start && memory.len() > PAGE && self.is_dense(&hole) {
-            // Without memory the faults will tell.
-            self.state.dense = if self.mm.memory_file.commit(memory).is_ok() { hole.clone() } else { 0..0 };
-        }
         let place = Place::Memory(memory.start);
         self.add_pma(hole, Pma { place, private: true, writable: true, shown: Access::NONE });
         Ok(false)
-    }
-
-    /// Tells whether the pages before a hole, as many as it would take, are there and were all touched.
-    fn is_dense(&self, hole: &Range<u64>) -> bool {
-        let Some((range, pma)) = self.state.pmas.before(hole.start) else { return false };
-        let len = hole.end - hole.start;
-        match pma.place {
-            Place::Memory(start)
-                if pma.private && range.end == hole.start && range.end - range.start >= len =>
-            {
-                let end = start + (range.end - range.start);
-                self.mm.memory_file.is_present(FileRange { start: end - len, end })
-            }
-            _ => false,
-        }
     }
 
     /// Asks the file where the pages in `range` of a mapping are, and gives those from its start that are in one run.
@@ -196,7 +176,7 @@ impl Locked<'_> {
             return Err(error);
         }
         let place = Place::Memory(into);
-        self.state.dense = part.clone();
+        self.state.copied = part.clone();
         self.replace_pmas(part, Pma { place, private: true, writable: true, shown: Access::NONE });
         Ok(pma.shown != Access::NONE)
     }

@@ -67,8 +67,8 @@ pub(super) struct State {
     pub generation: u64,
     /// Where the last copy on write ended, and how long it was.
     pub last_copy: (u64, u64),
-    /// The pages made last of which all are there and are going to be touched.
-    pub dense: Range<u64>,
+    /// The pages that were copied last: all are there, and are about to be stored to.
+    pub copied: Range<u64>,
     /// Pages to copy at the next fork.
     pub hot: HotPages,
     /// The address space shows what it should not: the guest must not run on.

@@ -145,9 +145,9 @@ impl Locked<'_> {
         self.state.pmas.split_at(range.start, Pma::split);
         self.state.pmas.split_at(range.end, Pma::split);
         let len = range.end - range.start;
-        let dense = &self.state.dense;
+        let copied = &self.state.copied;
         // A short run is touched at once and mostly there; of a long one the pages may never be needed.
-        let populate = len <= SHORT || dense.start <= range.start && range.end <= dense.end;
+        let populate = len <= SHORT || copied.start <= range.start && range.end <= copied.end;
         let Some((_, pma)) = self.state.pmas.get_mut(at) else { return Err(Errno::EFAULT) };
         let (space, file) = (&self.mm.space, &self.mm.memory_file);
         let done = match &pma.place {
