@@ -262,11 +262,15 @@ pub trait AddressSpace: Send + Sync + Debug {
         None
     }
 
-    /// Says that no guest thread is left in this space, and that none will be: the back end may give it back at once. What it
-    /// shows may be reached until it is gone, so `rest` is dropped then only. Gives `rest` back, having done nothing, where
-    /// the back end cannot tell when that is: all is to be unmapped instead.
-    fn end(&self, rest: Box<dyn Any + Send>) -> Option<Box<dyn Any + Send>> {
-        Some(rest)
+    /// Tells whether [`Self::end`] may be called.
+    fn ends(&self) -> bool {
+        false
+    }
+
+    /// Says that no guest thread is left in this space, and that none will be: the back end gives it back at once. What it
+    /// shows may be reached until it is gone, so `rest` is dropped then only.
+    fn end(&self, rest: Box<dyn Any + Send>) {
+        drop(rest);
     }
 
     /// Makes a guest thread's place in this space. To be called, used and dropped on the host thread that will serve

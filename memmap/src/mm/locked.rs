@@ -4,7 +4,6 @@ use std::sync::{Arc, Weak};
 use std::thread::ThreadId;
 
 use abi::Errno;
-use platform::Access;
 use sync::{RangeMap, RwLockWriteGuard};
 
 use super::MemoryManager;
@@ -107,10 +106,6 @@ impl Garbage {
     }
     pub(super) fn add_range(&mut self, range: FileRange) {
         self.ranges.push(range);
-    }
-    /// Leaves the pages of the memory file in use for ever.
-    fn abandon(&mut self) {
-        self.ranges.clear();
     }
     pub(super) fn add_vma(&mut self, vma: Vma) {
         if vma.file.is_some() {
@@ -238,25 +233,17 @@ impl<'a> Locked<'a> {
     /// is gone, for which nobody waits as long as there is enough memory.
     pub(super) fn end_space(&mut self) {
         let file = &self.mm.memory_file;
-        if self.state.broken || file.is_scarce() {
+        if self.state.broken || file.is_scarce() || !self.mm.space.ends() {
             return;
         }
         let mut rest = Garbage::new(Arc::clone(file));
-        let mut shown = !self.state.trampolines.is_empty();
         for (range, pma) in self.state.pmas.remove_range(0..u64::MAX, Pma::split) {
-            shown |= pma.shown != Access::NONE;
             rest.add_pma(&range, pma);
         }
         let areas = std::mem::take(&mut self.state.trampolines);
         areas.iter().flat_map(Area::memory).for_each(|page| rest.add_range(page));
         self.state.generation += 1;
-        let rest = self.mm.space.end(Box::new(rest)).and_then(|rest| rest.downcast::<Garbage>().ok());
-        if let Some(mut rest) = rest
-            && shown
-            && !self.hide(self.mm.user.clone())
-        {
-            rest.abandon();
-        }
+        self.mm.space.end(Box::new(rest));
     }
 
     /// Takes the pages in `range` away that are a file's.

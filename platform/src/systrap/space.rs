@@ -225,11 +225,14 @@ impl AddressSpace for SystrapSpace {
         self.patches.clone()
     }
 
-    fn end(&self, rest: Box<dyn Any + Send>) -> Option<Box<dyn Any + Send>> {
+    fn ends(&self) -> bool {
+        true
+    }
+
+    fn end(&self, rest: Box<dyn Any + Send>) {
         let mut state = self.state.lock();
         self.life.ended.store(true, Ordering::SeqCst);
         state.stub.kill(Some(rest));
-        None
     }
 
     fn new_context(self: Arc<Self>) -> Result<Box<dyn Context>, PlatformError> {
