@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use sandbox::boot::{BootArgs, GuestMount};
 use sandbox::control::{self, Request};
 use sandbox::launch::{BeforeHooks, HostTree, LaunchArgs, Launched, ProxyArgs};
-use sandbox::spec::{IdMappings, Spec};
+use sandbox::spec::{IdMappings, Process, Spec};
 
 use crate::cgroup::{Groups, Keeper};
 use crate::cli::{FileAccess, Global, Network};
@@ -239,6 +239,14 @@ fn overlay(global: &Global) -> Result<bool> {
     }
 }
 
+/// A process without what the command line does not let it have, whatever its description says.
+pub(crate) fn allowed(global: &Global, mut process: Process) -> Process {
+    if let Some(capabilities) = process.capabilities.as_mut().filter(|_| !global.net_raw) {
+        capabilities.remove("CAP_NET_RAW");
+    }
+    process
+}
+
 fn boot_args(global: &Global, id: &str, spec: &Spec, mounts: Vec<GuestMount>) -> Result<BootArgs> {
     let linux = spec.linux.clone().unwrap_or_default();
     let resources = linux.resources.unwrap_or_default();
@@ -246,7 +254,7 @@ fn boot_args(global: &Global, id: &str, spec: &Spec, mounts: Vec<GuestMount>) ->
     let readonly_root = spec.root.as_ref().is_some_and(|root| root.readonly);
     Ok(BootArgs {
         id: id.to_owned(),
-        process: spec.process()?.clone(),
+        process: allowed(global, spec.process()?.clone()),
         hostname: spec.hostname.clone().unwrap_or_else(|| "runsc".to_owned()),
         domainname: spec.domainname.clone(),
         mounts,
