@@ -11,7 +11,7 @@ use sandbox::launch::{BeforeHooks, HostTree, LaunchArgs, Launched, ProxyArgs};
 use sandbox::spec::{IdMappings, Process, Spec};
 
 use crate::cgroup::{Groups, Keeper};
-use crate::cli::{FileAccess, Global, Network};
+use crate::cli::{FileAccess, Global, HostUds, Network};
 use crate::container::{Container, oci_state};
 use crate::state::{Folder, State, Status};
 use crate::{events, hooks, ids, log, pod};
@@ -79,6 +79,9 @@ pub(crate) fn create(
         log::warn(
             "the container has no network but its own loopback: --network=sandbox is not supported yet",
         );
+    }
+    if global.host_uds != HostUds::None {
+        log::warn("sockets of the host cannot be connected to or made: --host-uds is not supported yet");
     }
     for text in spec.ignored() {
         log::warn(&text);
