@@ -16,6 +16,7 @@ mod sandbox;
 mod schedule;
 mod server;
 mod stream;
+mod sysctl;
 mod terminal;
 mod watch;
 

@@ -25,6 +25,12 @@ pub(super) const INSIDE: &[Inside] = &[
         "cat /proc/sys/kernel/domainname",
         "by.sysctl",
     ),
+    inside(
+        "linux.sysctl: one that has the value",
+        r#"{"linux":{"sysctl":{"kernel.msgmni":"32000"},"readonlyPaths":["/proc/sys"]}}"#,
+        "cat /proc/sys/kernel/msgmni",
+        "32000",
+    ),
     inside("linux.namespaces: pid: the program is the first process", "{}", "echo $$", "1"),
     inside(
         "linux.namespaces: pid: nothing of the host is seen",
