@@ -14,7 +14,7 @@ use crate::cgroup::Groups;
 use crate::cli::{FileAccess, Global, Network};
 use crate::container::{Container, oci_state};
 use crate::state::{Folder, State, Status};
-use crate::{hooks, ids, log, pod};
+use crate::{hooks, ids, log, namespaces, pod};
 
 /// What a new container talks to.
 #[derive(Debug)]
@@ -84,7 +84,9 @@ pub(crate) fn create(
         log::warn(&text);
     }
     let first = pod::sandbox_of(&spec.annotations)?.map(|first| pod::open(global, first)).transpose()?;
-    let ids = ids::of(spec)?;
+    namespaces::check(spec)?;
+    let network = namespaces::join(spec, first.as_ref())?;
+    let ids = ids::of(spec, first.as_ref())?;
     let (trees, mounts) = trees(global, bundle, spec, ids.as_ref())?;
     let boot =
         BootArgs { preserved: streams.preserved, ids: ids.clone(), ..boot_args(global, id, spec, mounts)? };
@@ -102,15 +104,21 @@ pub(crate) fn create(
         ..State::default()
     };
     state.groups = groups(global, spec, &mut state, &folder)?;
-    let launched =
-        match start_processes(global, spec, (&mut state, first.as_ref()), &folder, (boot, trees), streams) {
-            Ok(launched) => launched,
-            Err(error) => {
-                // The first error is the one to tell.
-                let _left = state.groups.remove();
-                return Err(error);
-            }
-        };
+    let launched = match start_processes(
+        global,
+        spec,
+        (&mut state, first.as_ref()),
+        &folder,
+        (boot, trees, network),
+        streams,
+    ) {
+        Ok(launched) => launched,
+        Err(error) => {
+            // The first error is the one to tell.
+            let _left = state.groups.remove();
+            return Err(error);
+        }
+    };
     state.set_processes(launched.sentry, launched.gofer);
     folder.keep();
     let mut container = Container { folder, state };
@@ -151,7 +159,7 @@ fn start_processes(
     spec: &Spec,
     (state, first): (&mut State, Option<&Container>),
     folder: &Folder,
-    (boot, trees): (BootArgs, Vec<HostTree>),
+    (boot, trees, network): (BootArgs, Vec<HostTree>, Option<OwnedFd>),
     streams: Streams,
 ) -> Result<Launched> {
     let args = LaunchArgs {
@@ -163,7 +171,9 @@ fn start_processes(
         own_terminal: streams.own_terminal,
         report: report(global, &state.id)?,
         doors: state.groups.doors()?,
-        ids: state.ids.clone(),
+        network,
+        // Of a user who is not root this process is root of it already.
+        ids: state.ids.clone().filter(|_| !global.mapped),
         create_hooks: state.hooks.create_container.clone(),
         oom_score_adj: spec.process()?.oom_score_adj,
     };

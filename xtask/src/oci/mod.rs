@@ -6,6 +6,7 @@ mod files;
 mod hooks;
 mod inside;
 mod life;
+mod namespaces;
 mod process;
 mod security;
 mod subject;
@@ -61,8 +62,16 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
     for case in tables.into_iter().flatten().filter(|case| selected(case.name)) {
         report.record(case.name, inside(&subject, case));
     }
-    let lists =
-        [process::CASES, files::CASES, security::CASES, life::CASES, exec::CASES, hooks::CASES, users::CASES];
+    let lists = [
+        process::CASES,
+        files::CASES,
+        security::CASES,
+        life::CASES,
+        exec::CASES,
+        hooks::CASES,
+        users::CASES,
+        namespaces::CASES,
+    ];
     for (name, case) in lists.into_iter().flatten().filter(|(name, _)| selected(name)) {
         report.record(name, case(&subject).and_then(|()| subject.left_nothing()));
     }
