@@ -271,6 +271,7 @@ fn boot_args(global: &Global, id: &str, spec: &Spec, mounts: Vec<GuestMount>) ->
         sysctl: linux.sysctl,
         task_limit: resources.task_limit(),
         memory_limit: resources.memory_limit(),
+        cpu_limit: resources.cpu_limit(),
         readonly_root,
         overlay: overlay(global)?,
         platform: global.platform.clone(),

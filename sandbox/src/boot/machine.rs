@@ -77,6 +77,7 @@ impl Machine {
         if let Some(limit) = args.task_limit {
             kernel.quota().set_tasks(limit);
         }
+        kernel.quota().set_cpu(args.cpu_limit);
         if let Some(name) = &args.domainname {
             kernel.uts().set_domainname(name.as_bytes());
         }

@@ -79,6 +79,7 @@ impl Sandbox {
         if let Some(limit) = args.memory_limit {
             kernel.quota().set_memory(limit);
         }
+        kernel.quota().set_cpu(args.cpu_limit);
         let container = self.build(kernel, &gofer, args)?;
         drop(gofer);
         let gofer =

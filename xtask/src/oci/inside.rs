@@ -87,6 +87,12 @@ pub(super) const INSIDE: &[Inside] = &[
         "ran",
     ),
     inside(
+        "ours: mounts: cgroup shows what the container has",
+        r#"{"mounts+":[{"destination":"/sys","type":"sysfs","source":"sysfs"},{"destination":"/sys/fs/cgroup","type":"cgroup","source":"cgroup","options":["nosuid"]}],"linux":{"cgroupsPath":"/sentrybox-oci-c","resources":{"memory":{"limit":268435456},"cpu":{"quota":50000,"period":100000},"pids":{"limit":100}}}}"#,
+        "cd /sys/fs/cgroup && cat memory.max cpu.max pids.max && grep -x $$ cgroup.procs && stat -f -c %T . && ! touch x 2>/dev/null && cat /proc/self/cgroup",
+        "268435456\n50000 100000\n100\n1\ncgroup2fs\n0::/",
+    ),
+    inside(
         "linux.resources.pids: the limit holds",
         r#"{"linux":{"cgroupsPath":"/sentrybox-oci-b","resources":{"pids":{"limit":5}}}}"#,
         "python3 -c 'import os\nn=0\ntry:\n  while n < 20:\n    if os.fork() == 0: import signal; signal.pause()\n    n += 1\nexcept OSError: pass\nprint(n)'",
