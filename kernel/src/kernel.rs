@@ -12,11 +12,13 @@ use platform::Platform;
 use sync::{Clock, LockClass, Mutex, WaitQueue};
 
 use crate::loader::HostAuxv;
+use crate::observe::Observer;
 use crate::quota::Quota;
 use crate::seccomp::Seccomp;
-use crate::task::Task;
+use crate::task::{CpuTimes, Task, Workers};
 use crate::timer::TimerQueue;
 use crate::tree::Tree;
+use crate::usage::Hook;
 use crate::{
     Credentials, CurrentTask, ExecImage, ExecStrings, ExitStatus, FdTable, File, Futexes, IdMaps, Limits,
     OpenInterpreter, ProcessGroup, Session, SlotId, TaskResource, ThreadGroup,
@@ -153,6 +155,10 @@ pub struct Kernel {
     boot_time_realtime_ns: u64,
     syscalls: OnceLock<Arc<dyn Syscalls>>,
     pidfds: OnceLock<Arc<PidfdFactory>>,
+    pub(crate) observer: OnceLock<Arc<dyn Observer>>,
+    pub(crate) out_of_memory: OnceLock<Hook>,
+    /// What processes that were removed have used.
+    pub(crate) past_cpu: Mutex<CpuTimes>,
     pub(crate) exit_hooks: Mutex<Vec<Arc<ExitHook>>>,
     /// Its number among the PID namespaces of the sandbox, and the number given last.
     pub(crate) namespace: u32,
@@ -165,6 +171,8 @@ pub struct Kernel {
     id_maps: OnceLock<IdMaps>,
     quota: Quota,
     pub(crate) paused: AtomicBool,
+    /// Host threads for its tasks.
+    pub(crate) workers: Workers,
     pub(crate) tree: Mutex<Tree<Arc<Task>, Arc<ThreadGroup>>>,
 }
 
@@ -195,18 +203,22 @@ impl Kernel {
             syscalls: OnceLock::new(),
             pidfds: OnceLock::new(),
             id_maps: OnceLock::new(),
+            observer: OnceLock::new(),
+            out_of_memory: OnceLock::new(),
+            past_cpu: Mutex::new(LockClass::Leaf, CpuTimes::default()),
             exit_hooks: Mutex::new(LockClass::Leaf, Vec::new()),
             attached: Mutex::new(LockClass::Leaf, Vec::new()),
             group_events: WaitQueue::new(),
             unsupported: Mutex::new(LockClass::Leaf, BTreeMap::new()),
             quota: Quota::default(),
             paused: AtomicBool::new(false),
+            workers: Workers::default(),
             tree: Mutex::new(LockClass::TaskTree, Tree::default()),
         })
     }
 
     /// Makes a PID namespace beside this one: without processes, its first one will be its init. Memory, clocks, futexes,
-    /// names and who answers system calls are the same; what upper crates attached is not.
+    /// names and who answers system calls are the same; what upper crates attached is not, and memory is on an account of its own.
     #[must_use]
     pub fn new_pid_namespace(&self) -> Arc<Self> {
         let hooks = self.exit_hooks.lock().clone();
@@ -215,7 +227,8 @@ impl Kernel {
         Arc::new(Self {
             quota,
             paused: AtomicBool::new(false),
-            memory_file: Arc::clone(&self.memory_file),
+            workers: self.workers.clone(),
+            memory_file: self.memory_file.new_account(),
             platform: Arc::clone(&self.platform),
             clock: Arc::clone(&self.clock),
             host: self.host,
@@ -230,6 +243,9 @@ impl Kernel {
             syscalls: self.syscalls.clone(),
             pidfds: self.pidfds.clone(),
             id_maps: OnceLock::new(),
+            observer: OnceLock::new(),
+            out_of_memory: OnceLock::new(),
+            past_cpu: Mutex::new(LockClass::Leaf, CpuTimes::default()),
             exit_hooks: Mutex::new(LockClass::Leaf, hooks),
             attached: Mutex::new(LockClass::Leaf, Vec::new()),
             group_events: WaitQueue::new(),
@@ -382,7 +398,7 @@ impl Kernel {
     #[must_use]
     pub fn memory(&self) -> (u64, u64) {
         let total = self.memory_file.total().min(self.quota.memory());
-        (total, self.memory_file.usage_bytes().min(total))
+        (total, self.memory_file.own_bytes().min(total))
     }
     /// How many threads there are.
     #[must_use]

@@ -12,7 +12,9 @@ mod id_map;
 mod kernel;
 mod limits;
 pub mod loader;
+mod observe;
 mod pause;
+pub mod ptrace;
 mod quota;
 pub mod seccomp;
 pub mod signal;
@@ -21,6 +23,7 @@ mod spawn;
 mod task;
 pub mod timer;
 mod tree;
+mod usage;
 
 pub use clone_flags::CloneFlags;
 pub use credentials::{Cap, CapSet, Credentials, ExecFile, FileCaps};
@@ -35,9 +38,11 @@ pub use kernel::{
 };
 pub use limits::*;
 pub use loader::{ExecImage, ExecStrings, HostAuxv, OpenInterpreter};
+pub use observe::{Event, Observer};
 pub use quota::Quota;
 pub use slot::{Slot, SlotId, TaskResource};
 pub use task::{
     BlockResult, CloneArgs, CpuTimes, CurrentTask, RestartBlock, Scheduling, Task, TaskWaiter, Usage,
     WaitArgs, WaitResult, WaitTarget,
 };
+pub use usage::OutOfMemoryHook;

@@ -36,6 +36,16 @@ impl Container {
         Ok(Self { folder, state })
     }
 
+    /// The process id of its sentry.
+    ///
+    /// # Errors
+    /// When it is in the sandbox of another container that is gone.
+    pub(crate) fn sentry(&self) -> Result<i32> {
+        let Some(first) = &self.state.sandbox else { return Ok(self.state.pid) };
+        let root = self.folder.path.parent().context("the state has no folder")?;
+        Ok(Folder::open(root, first)?.load()?.pid)
+    }
+
     /// Connects to its sentry.
     ///
     /// # Errors

@@ -4,17 +4,17 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use sandbox::boot::{BootArgs, GuestMount};
 use sandbox::control::{self, Request};
 use sandbox::launch::{BeforeHooks, HostTree, LaunchArgs, Launched, ProxyArgs};
 use sandbox::spec::{IdMappings, Spec};
 
-use crate::cgroup::Groups;
+use crate::cgroup::{Groups, Keeper};
 use crate::cli::{FileAccess, Global, Network};
 use crate::container::{Container, oci_state};
 use crate::state::{Folder, State, Status};
-use crate::{hooks, ids, log, namespaces, pod};
+use crate::{events, hooks, ids, log, namespaces, pod};
 
 /// What a new container talks to.
 #[derive(Debug)]
@@ -103,7 +103,7 @@ pub(crate) fn create(
         hooks: spec.hooks.clone().unwrap_or_default(),
         ..State::default()
     };
-    state.groups = groups(global, spec, &mut state, &folder)?;
+    let _keeper = make_groups(global, spec, &mut state, &folder)?;
     let launched = match start_processes(
         global,
         spec,
@@ -131,26 +131,19 @@ pub(crate) fn create(
 }
 
 /// Makes the control groups. The state that names them is written first: what is made is found again, whatever happens.
-fn groups(global: &Global, spec: &Spec, state: &mut State, folder: &Folder) -> Result<Groups> {
+fn make_groups(global: &Global, spec: &Spec, state: &mut State, folder: &Folder) -> Result<Option<Keeper>> {
     let linux = spec.linux.clone().unwrap_or_default();
     let resources = linux.resources.unwrap_or_default();
     let path = match linux.cgroups_path {
-        _ if global.ignore_cgroups => return Ok(Groups::default()),
+        _ if global.ignore_cgroups => return Ok(None),
         Some(path) if !path.is_empty() => path,
+        _ if global.systemd_cgroup => format!("system.slice:runsc:{}", state.id),
         _ if resources.limits_anything() => format!("/{}", state.id),
-        _ => return Ok(Groups::default()),
+        _ => return Ok(None),
     };
-    if global.systemd_cgroup {
-        ensure!(Path::new("/run/systemd/system").is_dir(), "--systemd-cgroup: systemd does not run here");
-        bail!(
-            "--systemd-cgroup is not supported yet; control groups can be made by the runtime itself (cgroupfs)"
-        );
-    }
-    state.groups = Groups::planned(&path)?;
+    state.groups = Groups::planned(&path, global.systemd_cgroup)?;
     folder.save(state)?;
-    let groups = std::mem::take(&mut state.groups);
-    groups.create(&resources)?;
-    Ok(groups)
+    state.groups.create(&resources)
 }
 
 /// Starts gofer and sentry.
@@ -162,11 +155,14 @@ fn start_processes(
     (boot, trees, network): (BootArgs, Vec<HostTree>, Option<OwnedFd>),
     streams: Streams,
 ) -> Result<Launched> {
+    let events = events::file(global, &state.id, &spec.annotations)?;
     let args = LaunchArgs {
-        boot,
+        boot: BootArgs { events: events.is_some(), ..boot },
+        events,
         trees,
         listener: control::listen_in(&folder.path).context("make the control socket")?,
         exit_record: File::create(folder.exit_record()).context("make the exit record")?.into(),
+        oom_record: File::create(folder.oom_record()).context("make the record of lacks of memory")?.into(),
         streams: streams.fds,
         own_terminal: streams.own_terminal,
         report: report(global, &state.id)?,
@@ -285,6 +281,7 @@ fn boot_args(global: &Global, id: &str, spec: &Spec, mounts: Vec<GuestMount>) ->
         strace_bytes: global.strace_log_size,
         preserved: 0,
         ids: None,
+        events: false,
     })
 }
 

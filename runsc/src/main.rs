@@ -6,6 +6,7 @@ mod cli;
 mod cmd;
 mod console;
 mod container;
+mod events;
 mod follow;
 mod hooks;
 mod ids;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         (Some("gofer"), Some(access)) => {
             return exit_code(sandbox::gofer::main(access, word(3).unwrap_or_default()));
         }
+        (Some("keep-scope"), None) => return exit_code(cgroup::keep_scope()),
         (Some("proxy"), Some(pid)) => {
             let (terminal, format) = (word(3).unwrap_or_default(), word(4).unwrap_or_default());
             return exit_code(sandbox::proxy::main(pid, terminal, format, |proxy, ready| {

@@ -228,6 +228,11 @@ impl Folder {
         self.path.join("exit")
     }
 
+    /// The file that the sentry counts in how often memory ran out inside.
+    pub(crate) fn oom_record(&self) -> PathBuf {
+        self.path.join("oom")
+    }
+
     /// The exit status that the sentry recorded; 137 when it was killed before it could.
     pub(crate) fn exit_code(&self) -> i32 {
         let text = std::fs::read_to_string(self.exit_record()).unwrap_or_default();

@@ -15,5 +15,5 @@ mod sys;
 mod timestamp;
 
 pub(crate) use sys::exit_now;
-pub use sys::{duplicate, set_terminal_size, terminal_size};
+pub use sys::{duplicate, pidfd, set_terminal_size, terminal_size};
 pub use timestamp::timestamp;

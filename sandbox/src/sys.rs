@@ -40,6 +40,18 @@ pub fn duplicate(number: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(copy) })
 }
 
+/// A descriptor that becomes readable when a process ends, pidfd_open(2).
+///
+/// # Errors
+/// `ESRCH`; `ENOSYS` before Linux 5.3.
+pub fn pidfd(pid: i32) -> io::Result<OwnedFd> {
+    // SAFETY: pidfd_open takes numbers only.
+    let fd = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
+    let fd = i32::try_from(fd).map_err(|_wide| io::ErrorKind::InvalidData)?;
+    // SAFETY: the kernel just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 /// Takes charge of descriptors that recvmsg(2) just made.
 pub(crate) fn own_received(numbers: &[RawFd]) -> Vec<OwnedFd> {
     let own = |fd: &RawFd| {

@@ -176,7 +176,7 @@ impl Drop for Pod<'_> {
 /// A test of a pod that has one container beside its first.
 type Test = fn(&Pod<'_>, &str) -> Result<()>;
 
-const TESTS: [(&str, Test); 12] = [
+const TESTS: [(&str, Test); 14] = [
     ("each container has its own process ids", own_pids),
     ("each container has its own files and mounts", own_files),
     ("a terminal is of its own container", own_terminals),
@@ -185,6 +185,8 @@ const TESTS: [(&str, Test); 12] = [
     ("the end of one that another does not see", own_undo),
     ("run gives the exit status and the output", run_to_the_end),
     ("the process of the pid file ends as the container does", stands_in),
+    ("each is told what it uses itself", own_usage),
+    ("one that runs out of memory ends alone", out_of_memory),
     ("one deleted leaves the others", delete_one),
     ("a container whose gofer or stand-in is killed ends alone", kill_parts),
     ("a container that cannot start leaves nothing", cannot_start),
@@ -275,6 +277,75 @@ s = socket.socket(socket.AF_UNIX); s.connect("\0pod-test"); s.sendall(b"hello");
         r#"perl -e '$q = msgget(77, 0666) // die; msgrcv($q, $m, 9, 0, 0) or die; print substr($m, 8)'"#;
     pod.script(id, send)?;
     ensure!(pod.script(&pod.id, receive)? == "from", "System V objects are not shared");
+    Ok(())
+}
+
+/// Processor time in nanoseconds and bytes of memory, as `events --stats` tells them.
+fn usage(pod: &Pod<'_>, id: &str) -> Result<(u64, u64)> {
+    let event: Value = serde_json::from_str(&pod.must(&["events", "--stats", id])?)?;
+    let number = |path: &str| event.pointer(path).and_then(Value::as_u64).with_context(|| event.to_string());
+    Ok((number("/data/cpu/usage/total")?, number("/data/memory/usage/usage")?))
+}
+
+fn own_usage(pod: &Pod<'_>, _: &str) -> Result<()> {
+    const MOST: u64 = 12 << 20;
+    let (busy, idle) = (pod.sleeper()?, pod.sleeper()?);
+    let before = usage(pod, &busy)?;
+    ensure!(before.1 > 0 && before.1 < MOST, "{before:?} for sleep");
+    pod.script(
+        &busy,
+        "head -c 20m /dev/zero > /dev/shm/held; i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done",
+    )?;
+    let after = usage(pod, &busy)?;
+    ensure!(after.0 > before.0 + 10_000_000, "processor time: {before:?}, {after:?}");
+    ensure!(after.1 > 20 << 20 && after.1 < (20 << 20) + MOST, "memory: {before:?}, {after:?}");
+    ensure!(usage(pod, &idle)?.1 < MOST, "the other's memory: {:?}", usage(pod, &idle)?);
+    pod.script(&busy, "rm /dev/shm/held")?;
+    ensure!(usage(pod, &busy)?.1 < MOST, "memory that was given back: {:?}", usage(pod, &busy)?);
+    [&busy, &idle].into_iter().try_for_each(|id| pod.must(&["delete", "--force", id]).map(drop))
+}
+
+fn out_of_memory(pod: &Pod<'_>, id: &str) -> Result<()> {
+    // A program that asks for too much is killed; the container goes on, as on Linux, unless that is its first.
+    let script = "x=aaaaaaaa; while :; do x=$x$x; done";
+    let bundle = pod.bundle("container", &["sh", "-c", &format!("until [ -e /shared/go ]; do sleep 0.1; done; sh -c '{script}'; echo $? > /shared/code; {script}")])?;
+    let path = bundle.dir.join("config.json");
+    let mut config: Value = serde_json::from_slice(&std::fs::read(&path)?)?;
+    let linux = config.pointer_mut("/linux").and_then(Value::as_object_mut).context("config.json")?;
+    linux.insert("resources".to_owned(), json!({"memory": {"limit": 256 << 20}}));
+    std::fs::write(&path, config.to_string())?;
+    let eater = run::unique("container");
+    pod.create_and_start(&eater, bundle)?;
+    pod.must(&["--ignore-cgroups", "update", "--memory", "64m", &eater])?;
+    let told = pod.scratch.0.join("told");
+    let mut events = pod.runtime.command();
+    events.args(["events", "--interval", "1h", &eater]).stdout(std::fs::File::create(&told)?);
+    let mut events = events.spawn()?;
+    // That it listens is seen in its descriptors.
+    let fds = format!("/proc/{}/fd", events.id());
+    let listens = || {
+        let links =
+            std::fs::read_dir(&fds).ok()?.flatten().filter_map(|fd| std::fs::read_link(fd.path()).ok());
+        links.into_iter().any(|link| link.to_string_lossy().contains("pidfd")).then_some(())
+    };
+    run::until("events listens", LIMIT, listens)?;
+    std::fs::write(pod.scratch.0.join("go"), "")?;
+    pod.wait_for(&eater, "stopped")?;
+    let (status, late) = run::wait_deadline(&mut events, LIMIT)?;
+    ensure!(status.success() && !late, "events: {status}");
+    let told = std::fs::read_to_string(told)?;
+    ensure!(told.lines().filter(|line| line.contains(r#""type":"oom""#)).count() >= 1, "told: {told:?}");
+    let code = std::fs::read_to_string(pod.scratch.0.join("code"))?;
+    ensure!(code.trim() == "137", "the first that was killed gives {code}");
+    ensure!(
+        pod.must(&["wait", &eater])?.contains("137"),
+        "the container gives {}",
+        pod.must(&["wait", &eater])?
+    );
+    pod.must(&["delete", &eater])?;
+    for other in [&pod.id, id] {
+        ensure!(pod.script(other, "echo well")? == "well", "{other} suffers");
+    }
     Ok(())
 }
 

@@ -120,7 +120,10 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
         report.record("posture of a pod, and of what stays behind for exec", pod(&runtime));
     }
     if options.selects("idle") {
-        report.record("an idle sandbox uses no CPU", idle(&runtime));
+        report.record(
+            "an idle sandbox is not woken up, nor uses any CPU",
+            idle(&runtime, options.platform.is_some()),
+        );
     }
     if options.selects("kill") {
         kill_each(&runtime, &mut report);
@@ -260,21 +263,41 @@ fn activity(pids: &BTreeSet<Pid>) -> (u64, u64, u64) {
     (ticks, switches, runnable)
 }
 
-/// Watches an idle sandbox for two seconds: a measurement, so time has to pass.
-fn idle(runtime: &Runtime) -> Result<()> {
-    let sleeper = Sleeper::start(runtime)?;
+/// How long an idle sandbox is watched.
+const WATCHED: Duration = Duration::from_secs(10);
+
+/// Watches processes that have nothing to do: a measurement, so time has to pass.
+///
+/// # Errors
+/// When one of their threads runs, however shortly.
+pub(crate) fn rest(pids: &BTreeSet<Pid>) -> Result<()> {
     let settled = || {
-        let before = activity(&sleeper.pids);
+        let before = activity(pids);
         std::thread::sleep(Duration::from_millis(300));
         // On a busy machine, what is still starting may not get to run for a while.
-        (before.2 == 0 && activity(&sleeper.pids) == before).then_some(())
+        (before.2 == 0 && activity(pids) == before).then_some(())
     };
-    run::until("the sandbox settles", Duration::from_secs(6), settled)?;
-    let before = activity(&sleeper.pids);
-    std::thread::sleep(Duration::from_secs(2));
-    let after = activity(&sleeper.pids);
-    ensure!(after == before, "in 2 s: {} ticks, {} wake-ups", after.0 - before.0, after.1 - before.1);
+    run::until("the processes settle", Duration::from_secs(10), settled)?;
+    let before = activity(pids);
+    std::thread::sleep(WATCHED);
+    let after = activity(pids);
+    ensure!(after == before, "in 10 s: {} ticks, {} wake-ups", after.0 - before.0, after.1 - before.1);
     Ok(())
+}
+
+/// An idle sandbox of each platform, both at a time.
+fn idle(runtime: &Runtime, chosen: bool) -> Result<()> {
+    let platforms: &[&str] = if chosen || !runtime.is_ours() { &[""] } else { &["systrap", "ptrace"] };
+    let runtimes: Vec<Runtime> = platforms
+        .iter()
+        .map(|name| {
+            let mut runtime = runtime.clone();
+            runtime.flags.extend((!name.is_empty()).then(|| format!("--platform={name}")));
+            runtime
+        })
+        .collect();
+    let sleepers = runtimes.iter().map(Sleeper::start).collect::<Result<Vec<_>>>()?;
+    rest(&sleepers.iter().flat_map(|sleeper| sleeper.pids.iter().copied()).collect())
 }
 
 /// SIGKILL to each process of a sandbox, one a run; afterwards nothing of it may be left, and `delete` succeeds.

@@ -13,6 +13,7 @@ use memmap::MemoryManager;
 use vfs::{FileDescription, FsContext, OpCx, Path};
 
 pub(crate) use fds::{fd_link, fd_mode, fd_name, fdinfo, fds};
+pub use memory::cmdline;
 pub(crate) use stat::comm;
 
 /// What a name in `/proc/PID` stands for.
@@ -55,7 +56,7 @@ const fn entry(name: &'static str, mode: u32, kind: Kind) -> Entry {
 pub(crate) static ENTRIES: &[Entry] = &[
     entry("auxv", 0o400, Kind::File(|t, _| Ok(mm(t).map(|mm| memory::auxv(&mm)).unwrap_or_default()))),
     entry("cgroup", 0o444, Kind::File(|_, _| Ok(b"0::/\n".to_vec()))),
-    entry("cmdline", 0o444, Kind::File(|t, _| Ok(mm(t).map(|mm| memory::cmdline(&mm)).unwrap_or_default()))),
+    entry("cmdline", 0o444, Kind::File(|t, _| Ok(mm(t).map(|mm| cmdline(&mm)).unwrap_or_default()))),
     entry("comm", 0o644, Kind::Writable(|t, _| Ok(format!("{}\n", comm(t)).into_bytes()), set_comm)),
     entry("coredump_filter", 0o644, Kind::Writable(coredump_filter, set_coredump_filter)),
     entry("cwd", 0o777, Kind::Link(|t| Ok(FsContext::of(t)?.cwd()))),

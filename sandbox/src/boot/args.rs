@@ -15,7 +15,7 @@ pub struct GuestMount {
 }
 
 /// What a sentry is told at boot. With it go descriptors, in this order: the listening control socket, the file for the
-/// exit record, the gofer's socket, and the container's three streams or its terminal.
+/// exit record, that for the count of lacks of memory, the gofer's socket, the file for events if there is one, and the container's three streams or its terminal.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 #[expect(clippy::struct_excessive_bools, reason = "independent switches of the command line")]
@@ -48,6 +48,8 @@ pub struct BootArgs {
     pub memory_limit: Option<u64>,
     /// How many microseconds of processor time programs are told that they get in how many.
     pub cpu_limit: Option<(u64, u64)>,
+    /// Whether there is a file that events are told to.
+    pub events: bool,
     /// Whether the root is read-only for the container.
     pub readonly_root: bool,
     /// Whether changes of the root stay in memory.

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use abi::Errno;
 use abi::fs::O_RDWR;
 use kernel::{
-    Credentials, ExecFile, ExecImage, ExecStrings, FdTable, File, InitArgs, Kernel, RLIM_INFINITY,
+    Credentials, Event, ExecFile, ExecImage, ExecStrings, FdTable, File, InitArgs, Kernel, RLIM_INFINITY,
     TaskResource, ThreadGroup,
 };
 use sync::{LockClass, Mutex, PollEvents, WaitQueue, Waiter, Wake};
@@ -255,6 +255,10 @@ impl Container {
             argv: process.args.iter().map(|arg| arg.clone().into_bytes()).collect(),
             envp: process.env.iter().map(|pair| pair.clone().into_bytes()).collect(),
         };
+        let program = FileDescription::from_file(&image.file)
+            .map(|file| file.path().name(&self.root).display())
+            .unwrap_or_default();
+        let observed = strings.argv.clone();
         let open = |path: &[u8]| open_program(&self.vfs(&creds, &fs), path);
         let resource: Arc<dyn TaskResource> = fs.clone();
         let (decide, log) =
@@ -283,6 +287,9 @@ impl Container {
                 }
                 if let Some(adjustment) = process.oom_score_adj {
                     group.set_oom_score_adj(adjustment);
+                }
+                if let Some(observer) = self.kernel.observer() {
+                    observer.tell(group, &Event::Exec { path: &program, argv: &observed });
                 }
                 // The process exists, so that others are not the first, and has not taken a step.
                 if let Some(hooks) = hooks {

@@ -134,8 +134,6 @@ impl<'a> Builder<'a> {
         let source = guest.mount.source.as_deref().map_or(kind.as_bytes(), |s| s.as_os_str().as_bytes());
         self.make_directories(target).map_err(at("make", target))?;
         let (kind, data, flags) = match kind {
-            // There are no message queues to show.
-            "mqueue" => ("tmpfs", String::new(), options.flags),
             "cgroup" | "cgroup2" => ("cgroup2", String::new(), options.flags | MS_RDONLY),
             kind => (kind, options.data, options.flags),
         };

@@ -12,7 +12,7 @@ use super::container::{Container, Order, Prepared, Started};
 use super::hooks::StartHooks;
 use super::sandbox::Sandbox;
 use super::{BootError, host, report};
-use crate::control::{Channel, ChannelError, ProcessInfo, Request, Response};
+use crate::control::{Channel, ChannelError, ProcessInfo, Request, Response, Usage};
 use crate::spec::Process;
 use crate::sys;
 
@@ -180,6 +180,10 @@ impl Server {
                 Err(message) => Err(message),
             },
             Request::Processes => return channel.send(&Response::Processes(self.processes()), &[]),
+            Request::HostProcesses => {
+                return channel.send(&Response::HostProcesses(self.host_processes()), &[]);
+            }
+            Request::Usage => return channel.send(&Response::Usage(self.usage()), &[]),
             Request::Pause => {
                 self.container.kernel.pause();
                 Ok(())
@@ -283,6 +287,24 @@ impl Server {
         }
         if let Some(memory) = memory {
             quota.set_memory(or_none(memory));
+            // That of the first is the host's affair: its control group has all of the sandbox.
+            if !self.container.is_first {
+                self.container.kernel.memory_file().set_own_limit(or_none(memory));
+            }
+        }
+    }
+
+    fn usage(&self) -> Usage {
+        let kernel = &self.container.kernel;
+        let cpu = kernel.cpu_times();
+        let limit = |limit: u64| (limit != u64::MAX).then_some(limit);
+        Usage {
+            user_ns: cpu.user_ns,
+            system_ns: cpu.system_ns,
+            memory: kernel.memory_file().own_present_bytes(),
+            memory_limit: limit(kernel.memory_file().own_limit()),
+            tasks: kernel.task_count() as u64,
+            task_limit: limit(kernel.quota().tasks()),
         }
     }
 
@@ -294,6 +316,27 @@ impl Server {
             name: name_of(&group),
         };
         self.container.kernel.thread_groups().into_iter().map(info).collect()
+    }
+
+    /// The stubs of its processes, which the host shows by the processes' own command lines from now on.
+    fn host_processes(&self) -> Vec<i32> {
+        let shown = |group: &Arc<ThreadGroup>| {
+            let mm = group.leader()?.mm()?;
+            let mut words = fs_proc::cmdline(&mm);
+            if words.is_empty() {
+                words = format!("[{}]", name_of(group)).into_bytes();
+            }
+            let end = words.iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1);
+            words.truncate(end);
+            // Words are told apart by zeros, which would be the end of them here; and a terminal is not to obey them.
+            words.iter_mut().filter(|byte| byte.is_ascii_control()).for_each(|byte| *byte = b' ');
+            mm.address_space().show_as(&words)
+        };
+        let mut all: Vec<i32> = self.container.kernel.thread_groups().iter().filter_map(shown).collect();
+        // A child of vfork(2) is in its parent's.
+        all.sort_unstable();
+        all.dedup();
+        all
     }
 
     /// Starts a process; its end is told on the same connection, by a thread of its own.

@@ -46,6 +46,10 @@ pub enum Request {
     },
     /// List the processes.
     Processes,
+    /// Name the host's processes that hold them: [`Response::HostProcesses`].
+    HostProcesses,
+    /// Tell what the container uses, as the sandbox's own kernel counts it: [`Response::Usage`].
+    Usage,
     /// End the container when this connection ends; no answer. Who runs a container in the foreground asks for this.
     Attach,
     /// Keep every program from running.
@@ -93,6 +97,23 @@ pub struct ProcessInfo {
     pub name: String,
 }
 
+/// What a container uses, without what the sandbox itself needs.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Usage {
+    /// Processor time in its programs, in nanoseconds.
+    pub user_ns: u64,
+    /// Processor time in system calls, likewise.
+    pub system_ns: u64,
+    /// Bytes of memory: of its programs, and of file systems in memory that it wrote to.
+    pub memory: u64,
+    /// How many there may be, if there is a limit of its own.
+    pub memory_limit: Option<u64>,
+    /// Threads.
+    pub tasks: u64,
+    /// How many there may be.
+    pub task_limit: Option<u64>,
+}
+
 /// An answer of the sentry.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -113,6 +134,10 @@ pub enum Response {
     },
     /// The processes.
     Processes(Vec<ProcessInfo>),
+    /// Process ids in the sentry's PID namespace.
+    HostProcesses(Vec<i32>),
+    /// What the container uses.
+    Usage(Usage),
     /// Lines for people.
     Text(String),
 }

@@ -10,7 +10,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, socket};
 
 pub use channel::{Channel, ChannelError};
-pub use message::{ProcessInfo, Request, Response};
+pub use message::{ProcessInfo, Request, Response, Usage};
 
 /// The socket's name in the container's state directory.
 pub const SOCKET: &str = "control.sock";

@@ -57,6 +57,10 @@ pub struct LaunchArgs {
     pub listener: OwnedFd,
     /// The file that the sentry records the exit status in.
     pub exit_record: OwnedFd,
+    /// The file that the sentry counts lacks of memory in.
+    pub oom_record: OwnedFd,
+    /// Where events are told, if they are.
+    pub events: Option<OwnedFd>,
     /// The container's standard streams, or its terminal alone.
     pub streams: Vec<OwnedFd>,
     /// Where the processes report what goes wrong with themselves.
@@ -260,7 +264,8 @@ fn tell(channel: &Channel, args: &LaunchArgs, gofer: BorrowedFd<'_>) -> Result<(
 
 /// The descriptors that go with a container's description.
 fn descriptors<'a>(args: &'a LaunchArgs, gofer: BorrowedFd<'a>) -> Vec<BorrowedFd<'a>> {
-    let mut fds = vec![args.listener.as_fd(), args.exit_record.as_fd(), gofer];
+    let mut fds = vec![args.listener.as_fd(), args.exit_record.as_fd(), args.oom_record.as_fd(), gofer];
+    fds.extend(args.events.as_ref().map(AsFd::as_fd));
     fds.extend(args.streams.iter().map(AsFd::as_fd));
     fds
 }

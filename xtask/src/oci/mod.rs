@@ -1,6 +1,7 @@
 //! Our own suite over the MUSTs of the OCI runtime specification and the command line that managers of containers use. It
 //! proves itself by passing when pointed at runc: `cargo xtask oci --runtime runc`.
 
+mod events;
 mod exec;
 mod files;
 mod hooks;
@@ -70,6 +71,7 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
         exec::CASES,
         hooks::CASES,
         users::CASES,
+        events::CASES,
         namespaces::CASES,
     ];
     for (name, case) in lists.into_iter().flatten().filter(|(name, _)| selected(name)) {
