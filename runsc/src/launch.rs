@@ -14,7 +14,7 @@ use crate::cgroup::{Groups, Keeper};
 use crate::cli::{FileAccess, Global, HostUds, Network};
 use crate::container::{Container, oci_state};
 use crate::state::{Folder, State, Status};
-use crate::{events, hooks, ids, log, pod};
+use crate::{events, hooks, ids, log, namespaces, pod};
 
 /// What a new container talks to.
 #[derive(Debug)]
@@ -87,7 +87,9 @@ pub(crate) fn create(
         log::warn(&text);
     }
     let first = pod::sandbox_of(&spec.annotations)?.map(|first| pod::open(global, first)).transpose()?;
-    let ids = ids::of(spec)?;
+    namespaces::check(spec)?;
+    let network = namespaces::join(spec, first.as_ref())?;
+    let ids = ids::of(spec, first.as_ref())?;
     let (trees, mounts) = trees(global, bundle, spec, ids.as_ref())?;
     let boot =
         BootArgs { preserved: streams.preserved, ids: ids.clone(), ..boot_args(global, id, spec, mounts)? };
@@ -105,15 +107,21 @@ pub(crate) fn create(
         ..State::default()
     };
     let _keeper = make_groups(global, spec, &mut state, &folder)?;
-    let launched =
-        match start_processes(global, spec, (&mut state, first.as_ref()), &folder, (boot, trees), streams) {
-            Ok(launched) => launched,
-            Err(error) => {
-                // The first error is the one to tell.
-                let _left = state.groups.remove();
-                return Err(error);
-            }
-        };
+    let launched = match start_processes(
+        global,
+        spec,
+        (&mut state, first.as_ref()),
+        &folder,
+        (boot, trees, network),
+        streams,
+    ) {
+        Ok(launched) => launched,
+        Err(error) => {
+            // The first error is the one to tell.
+            let _left = state.groups.remove();
+            return Err(error);
+        }
+    };
     state.set_processes(launched.sentry, launched.gofer);
     folder.keep();
     let mut container = Container { folder, state };
@@ -147,7 +155,7 @@ fn start_processes(
     spec: &Spec,
     (state, first): (&mut State, Option<&Container>),
     folder: &Folder,
-    (boot, trees): (BootArgs, Vec<HostTree>),
+    (boot, trees, network): (BootArgs, Vec<HostTree>, Option<OwnedFd>),
     streams: Streams,
 ) -> Result<Launched> {
     let events = events::file(global, &state.id, &spec.annotations)?;
@@ -162,7 +170,9 @@ fn start_processes(
         own_terminal: streams.own_terminal,
         report: report(global, &state.id)?,
         doors: state.groups.doors()?,
-        ids: state.ids.clone(),
+        network,
+        // Of a user who is not root this process is root of it already.
+        ids: state.ids.clone().filter(|_| !global.mapped),
         create_hooks: state.hooks.create_container.clone(),
         oom_score_adj: spec.process()?.oom_score_adj,
     };
@@ -268,6 +278,7 @@ fn boot_args(global: &Global, id: &str, spec: &Spec, mounts: Vec<GuestMount>) ->
         sysctl: linux.sysctl,
         task_limit: resources.task_limit(),
         memory_limit: resources.memory_limit(),
+        cpu_limit: resources.cpu_limit(),
         readonly_root,
         overlay: overlay(global)?,
         platform: global.platform.clone(),

@@ -236,6 +236,28 @@ fn set_mounts(tree: BorrowedFd<'_>, attr: &libc::mount_attr, recursive: bool) ->
     Ok(())
 }
 
+/// Whether a descriptor, which may be one of `O_PATH`, shows a namespace, fstatfs(2).
+///
+/// # Errors
+/// Those of fstatfs(2).
+pub(crate) fn is_namespace(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    let mut stat = std::mem::MaybeUninit::<libc::statfs>::zeroed();
+    // SAFETY: the pointer is valid for the structure that the kernel writes.
+    Errno::result(unsafe { libc::fstatfs(fd.as_raw_fd(), stat.as_mut_ptr()) })?;
+    // SAFETY: every pattern of bits is one of this structure of numbers.
+    Ok(unsafe { stat.assume_init() }.f_type == libc::NSFS_MAGIC)
+}
+
+/// The kind of a namespace as a flag of clone(2), `NS_GET_NSTYPE`.
+///
+/// # Errors
+/// Those of ioctl(2).
+pub(crate) fn kind_of_namespace(fd: BorrowedFd<'_>) -> io::Result<libc::c_int> {
+    const NS_GET_NSTYPE: libc::Ioctl = 0xb703;
+    // SAFETY: the request has no argument.
+    Ok(Errno::result(unsafe { libc::ioctl(fd.as_raw_fd(), NS_GET_NSTYPE) })?)
+}
+
 /// Puts a tree of mounts at a path, move_mount(2).
 ///
 /// # Errors

@@ -22,6 +22,7 @@ mod proc;
 mod pty;
 mod report;
 mod rootfs;
+mod rootless;
 mod run;
 mod scheduler;
 mod stages;

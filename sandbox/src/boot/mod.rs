@@ -18,6 +18,7 @@ mod sandbox;
 mod schedule;
 mod server;
 mod stream;
+mod sysctl;
 mod terminal;
 mod watch;
 
