@@ -9,6 +9,7 @@ pub mod errno;
 pub mod fs;
 pub mod ipc;
 pub mod mman;
+pub mod ptrace;
 pub mod regs;
 pub mod resource;
 pub mod sched;

@@ -18,6 +18,7 @@ mod run;
 mod signal;
 mod sys;
 mod topics;
+mod tracer;
 mod util;
 
 use std::process::ExitCode;

@@ -15,6 +15,10 @@ use crate::{InitArgs, Kernel, RLIMIT_STACK, ThreadGroup};
 /// `RFLAGS` of a fresh program: interrupts on, and the bit that is always set.
 const EFLAGS: u64 = 0x202;
 
+/// The selectors of 64-bit code and of data.
+const USER_CS: u64 = 0x33;
+const USER_DS: u64 = 0x2b;
+
 /// The registers a program starts with.
 pub(crate) fn initial_registers(image: &LoadedImage) -> Registers {
     Registers {
@@ -22,6 +26,8 @@ pub(crate) fn initial_registers(image: &LoadedImage) -> Registers {
         rsp: image.stack_pointer,
         eflags: EFLAGS,
         orig_rax: u64::MAX,
+        cs: USER_CS,
+        ss: USER_DS,
         ..Registers::default()
     }
 }
@@ -94,6 +100,7 @@ impl Kernel {
             credentials: &args.credentials,
             host: *self.host(),
             stack_limit: group.limits().get(RLIMIT_STACK).0,
+            plain: false,
         };
         let started = load(&cx, args.image, args.strings).and_then(|image| {
             let start = Start { regs: initial_registers(&image), fpu: None };

@@ -52,6 +52,17 @@ pub(crate) fn is_loadable(state: &[u8]) -> bool {
         && !reserved
 }
 
+/// Says in a state that was just saved which components there are, as the host's regset has it: in the first of the bytes
+/// that are left to software.
+pub(crate) fn mark(state: &mut [u8]) {
+    if let Some(software) = state.get_mut(464..512) {
+        software.fill(0);
+    }
+    if let Some(place) = state.get_mut(464..472) {
+        place.copy_from_slice(&enabled().to_le_bytes());
+    }
+}
+
 /// XCR0: the states that the kernel enabled.
 fn enabled() -> u64 {
     #[target_feature(enable = "xsave")]

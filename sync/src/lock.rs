@@ -37,6 +37,8 @@ pub enum LockClass {
     FileState,
     /// The task tree: parents, children, thread groups, process groups, sessions (Linux `tasklist_lock`).
     TaskTree,
+    /// What a thread and the one that traces it have in common.
+    Tracing,
     /// Signal actions and pending signals of one thread group (Linux `siglock`).
     Signals,
     /// Timers of a thread group.

@@ -83,7 +83,7 @@ impl Syscalls for Dispatch {
         let seccomp = cur.seccomp();
         let asked = ![GETPID, GETTID].iter().all(|nr| seccomp.always_allows(Arg(*nr).low()));
         let ids = (cur.tgid(), cur.tid());
-        cur.answer_ids((!seen && !asked).then_some(ids));
+        cur.answer_ids((!seen && !asked && !cur.is_traced()).then_some(ids));
     }
 
     fn call(&self, cur: &mut CurrentTask) {
@@ -101,7 +101,12 @@ impl Syscalls for Dispatch {
         };
         let value = match result {
             Ok(value) => value as u64,
-            Err(errno) => error(errno),
+            Err(errno) => {
+                if matches!(errno, Errno::EPERM | Errno::EACCES) {
+                    crate::observe::refused(&cx, entry, args, errno);
+                }
+                error(errno)
+            }
         };
         cur.regs_mut().set_syscall_return(value);
     }

@@ -123,7 +123,7 @@ pub fn get_robust_list(
         cx.robust_list()
     } else {
         let task = cx.kernel().task(pid).ok_or(Errno::ESRCH)?;
-        if !may_access(cx, task.group()) {
+        if !kernel::ptrace::may_access(cx, &task) {
             return Err(Errno::EPERM);
         }
         task.robust_list()
@@ -133,16 +133,7 @@ pub fn get_robust_list(
     Ok(0)
 }
 
-/// Tells whether the caller may look into another process, Linux `ptrace_may_access` with real ids.
+/// Tells whether the caller may look into another process.
 pub(crate) fn may_access(cx: &Cx<'_>, target: &Arc<ThreadGroup>) -> bool {
-    if target.tgid() == cx.tgid() {
-        return true;
-    }
-    let (mine, theirs) = (cx.credentials(), target.credentials());
-    if mine.has_cap(kernel::Cap::SYS_PTRACE) {
-        return true;
-    }
-    theirs.ids_are_all(mine.uid, mine.gid)
-        && target.dumpable() == 1
-        && theirs.cap_permitted.is_subset(mine.cap_permitted)
+    target.leader().is_some_and(|leader| kernel::ptrace::may_access(cx, &leader))
 }

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use abi::Errno;
 use kernel::Task;
+use kernel::ptrace::may_access;
 use memmap::{IoVec, MemoryManager};
 use smallvec::SmallVec;
 
 use crate::Cx;
 use crate::decode::{Fd, UserPtr};
-use crate::process::may_access;
 
 /// How many bytes go through the sentry at a time.
 const CHUNK: usize = 16 << 10;
@@ -17,7 +17,7 @@ const CHUNK: usize = 16 << 10;
 /// Finds the process and its memory.
 fn remote(cx: &Cx<'_>, pid: i32) -> Result<Arc<MemoryManager>, Errno> {
     let task = cx.kernel().task(pid).ok_or(Errno::ESRCH)?;
-    if !may_access(cx, task.group()) {
+    if !may_access(cx, &task) {
         return Err(Errno::EPERM);
     }
     task.mm().ok_or(Errno::ESRCH)
@@ -137,7 +137,7 @@ fn compare<T: ?Sized>(a: &Arc<T>, b: &Arc<T>) -> usize {
 pub fn kcmp(cx: &mut Cx<'_>, pid1: i32, pid2: i32, kind: i32, a: u64, b: u64) -> Result<usize, Errno> {
     let task = |pid| cx.kernel().task(pid).ok_or(Errno::ESRCH);
     let (one, two): (Arc<Task>, Arc<Task>) = (task(pid1)?, task(pid2)?);
-    if !may_access(cx, one.group()) || !may_access(cx, two.group()) {
+    if !may_access(cx, &one) || !may_access(cx, &two) {
         return Err(Errno::EPERM);
     }
     let file = |task: &Task, fd: u64| {

@@ -36,6 +36,7 @@ topics! {
     locks
     mmap
     mmap_more
+    mqueues
     mremap
     open_flags
     owners
@@ -48,6 +49,11 @@ topics! {
     process
     procfs
     pty_modes
+    ptrace_calls
+    ptrace_events
+    ptrace_memory
+    ptrace_rights
+    ptrace_stops
     ptys
     rename
     rw

@@ -15,6 +15,8 @@ const TICK_NS: u64 = 10_000_000;
 fn state(task: &Task, group: &ThreadGroup) -> (char, &'static str) {
     if task.mm().is_none() {
         ('Z', "Z (zombie)")
+    } else if task.is_trace_stopped() {
+        ('t', "t (tracing stop)")
     } else if group.is_stopped() {
         ('T', "T (stopped)")
     } else if task.is_running() {
@@ -127,7 +129,7 @@ pub(super) fn status(task: &Arc<Task>) -> Vec<u8> {
     line("Ngid", "0");
     line("Pid", &task.tid().to_string());
     line("PPid", &group.parent_id().to_string());
-    line("TracerPid", "0");
+    line("TracerPid", &task.tracer().map_or(0, |t| t.tid()).to_string());
     let c = &credentials;
     line("Uid", &format!("{}\t{}\t{}\t{}", c.uid, c.euid, c.suid, c.fsuid));
     line("Gid", &format!("{}\t{}\t{}\t{}", c.gid, c.egid, c.sgid, c.fsgid));

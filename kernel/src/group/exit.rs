@@ -7,9 +7,10 @@ use abi::Signal;
 use abi::siginfo::{CLD_EXITED, CLD_KILLED, SIG_IGN};
 use sync::{PollEvents, Waiter, Wake};
 
+use crate::ptrace::{foreign_tracer, has_zombie_threads};
 use crate::signal::{SigFields, SigInfo, send_to_group, send_to_process_group};
 use crate::tree::{INIT, Life};
-use crate::{ExitStatus, Kernel, Session, Task, ThreadGroup};
+use crate::{Event, ExitStatus, Kernel, Session, Task, ThreadGroup};
 
 /// How long init's end waits for the other processes, which all were told to exit, before it gives up on them.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -26,12 +27,17 @@ struct Consequences {
 }
 
 impl Kernel {
-    /// A thread is gone: its id becomes free, unless it is the process's, and children that it made hear of it.
-    pub(crate) fn thread_gone(&self, task: &Arc<Task>, is_leader: bool) {
+    /// A thread is gone: its id becomes free, unless it is the process's or a tracer waits for it. Children that it made hear
+    /// of it, and so does who traces it; whom it traces is free.
+    pub(crate) fn thread_gone(&self, task: &Arc<Task>, is_leader: bool, status: ExitStatus) {
         let tgid = task.tgid();
+        let mut kept = false;
         let children: Vec<Arc<ThreadGroup>> = {
             let mut tree = self.tree.lock();
             if !is_leader {
+                kept = self.keep_for_tracer(&mut tree, task, status);
+            }
+            if !is_leader && !kept {
                 tree.remove_task(task.tid());
             }
             let ids = tree.node(tgid).map(|n| n.children.clone()).unwrap_or_default();
@@ -48,6 +54,10 @@ impl Kernel {
         for child in &children {
             tell_of_parents_death(child, tgid, uid);
         }
+        if kept {
+            self.tell_tracer_of_exit(task, status);
+        }
+        self.release_tracees(task);
     }
 
     /// All threads of a process are gone.
@@ -60,6 +70,9 @@ impl Kernel {
         // The program may be written again before anyone hears of the end.
         let exe = group.state.lock().exe.take();
         drop(exe);
+        if let Some(observer) = self.observer() {
+            observer.tell(group, &Event::Exit(status));
+        }
         let hooks = self.exit_hooks.lock().clone();
         for hook in hooks {
             hook(group);
@@ -112,18 +125,30 @@ impl Kernel {
 
     /// Tells the parent of a process that has ended, and makes it a zombie or, where nobody wants it, removes it. The
     /// parent gets its signal first: a signal handler must find the child, and a program that waited must have the signal.
-    fn announce(&self, group: &Arc<ThreadGroup>) {
+    /// Tracers hear of it before: of its threads', and if they are in another process than the parent, of the leader's.
+    pub(crate) fn announce(&self, group: &Arc<ThreadGroup>) {
         let tgid = group.tgid();
         let Some(status) = group.state.lock().ended else { return };
         loop {
-            let (parent, exit_signal) = {
+            let (parent, exit_signal, traced) = {
                 let mut tree = self.tree.lock();
+                let wait = !tree.draining;
+                let threads = wait && has_zombie_threads(&tree, tgid);
+                let tracer = foreign_tracer(&tree, tgid).filter(|_| wait && !threads);
+                let traced = tree.traces.contains_key(&tgid);
                 let Some(node) = tree.node_mut(tgid) else { return };
-                node.life = Life::Notifying;
-                (node.parent, node.exit_signal)
+                node.life = if threads || tracer.is_some() { Life::Held } else { Life::Notifying };
+                if node.life == Life::Held {
+                    let leader = group.leader().filter(|_| tracer.is_some());
+                    drop(tree);
+                    leader.iter().for_each(|leader| self.tell_tracer_of_exit(leader, status));
+                    return;
+                }
+                (node.parent, node.exit_signal, traced)
             };
             let parent_group = parent.and_then(|p| self.thread_group(p));
-            let wanted = parent_group.as_ref().is_some_and(|p| signal_parent(p, group, exit_signal, status));
+            let wanted =
+                parent_group.as_ref().is_some_and(|p| signal_parent(p, group, exit_signal, status) || traced);
             let mut tree = self.tree.lock();
             let draining = tree.draining;
             match tree.node_mut(tgid) {
@@ -132,10 +157,12 @@ impl Kernel {
                 Some(node) if node.parent != parent => continue,
                 Some(node) if wanted && !draining => node.life = Life::Zombie(status),
                 Some(_) => {
+                    let link = tree.traces.remove(&tgid);
                     tree.remove_group(tgid);
                     let leader = tree.remove_task(tgid);
                     drop(tree);
                     drop(leader);
+                    link.iter().for_each(|link| self.forget_link(link, None));
                     group.forget_leader();
                     self.group_events.notify(PollEvents::IN);
                 }
@@ -176,11 +203,13 @@ impl Kernel {
     pub(crate) fn reap(&self, tgid: i32) {
         let removed = {
             let mut tree = self.tree.lock();
-            (tree.remove_group(tgid), tree.remove_task(tgid))
+            let link = tree.traces.remove(&tgid);
+            (tree.remove_group(tgid), tree.remove_task(tgid), link)
         };
-        if let (Some(node), _) = &removed {
+        if let (Some(node), ..) = &removed {
             node.group.forget_leader();
         }
+        removed.2.iter().for_each(|link| self.forget_link(link, None));
         drop(removed);
         self.group_events.notify(PollEvents::IN);
     }

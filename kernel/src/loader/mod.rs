@@ -74,6 +74,8 @@ pub struct LoadContext<'a> {
     pub host: HostAuxv,
     /// `RLIMIT_STACK`, in bytes.
     pub stack_limit: u64,
+    /// Whether the file's attributes give nothing.
+    pub plain: bool,
 }
 
 impl fmt::Debug for LoadContext<'_> {
@@ -93,6 +95,8 @@ pub struct LoadedImage {
     pub executable: ExecImage,
     /// Who the program is.
     pub credentials: Credentials,
+    /// Who it is without what the file's attributes give.
+    pub plain_credentials: Credentials,
     /// Whether the program gained privileges (`AT_SECURE`).
     pub secure: bool,
 }
@@ -105,11 +109,23 @@ pub struct LoadedImage {
 pub fn load(cx: &LoadContext<'_>, image: ExecImage, strings: ExecStrings) -> Result<LoadedImage, Errno> {
     let filename = image.path.clone();
     let (image, head, strings) = resolve(cx, image, strings)?;
-    let (credentials, secure) = cx.credentials.exec_transform(&image.attributes)?;
+    let (plain_credentials, plain_secure) = cx.credentials.exec_transform(&ExecFile::default())?;
+    let (credentials, secure) = if cx.plain {
+        (plain_credentials.clone(), plain_secure)
+    } else {
+        cx.credentials.exec_transform(&image.attributes)?
+    };
     let program = elf::load_program(cx, &image, &head)?;
     let ids = Ids::of(&credentials, secure);
     let stack_pointer = stack::build(cx, &program, ids, &filename, &strings)?;
-    Ok(LoadedImage { entry: program.start, stack_pointer, executable: image, credentials, secure })
+    Ok(LoadedImage {
+        entry: program.start,
+        stack_pointer,
+        executable: image,
+        credentials,
+        plain_credentials,
+        secure,
+    })
 }
 
 /// The first bytes of the file that a program of any format begins with; what the file lacks is zero.

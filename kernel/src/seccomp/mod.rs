@@ -3,14 +3,15 @@ mod bpf;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
+use abi::ptrace::event;
 use abi::{Errno, Signal};
 
 pub use bpf::{Instruction, MAX_INSTRUCTIONS, Program};
 
+use crate::ptrace::watch;
 use crate::signal::{self, SigFields, SigInfo};
-use crate::{Cap, CurrentTask, ExitStatus, Task};
+use crate::{Cap, CurrentTask, Event, ExitStatus, Task};
 
 /// `AUDIT_ARCH_X86_64`.
 pub const ARCH_X86_64: u32 = 0xc000_003e;
@@ -34,7 +35,7 @@ pub mod action {
     /// The call is made.
     pub const ALLOW: u32 = 0x7fff_0000;
     /// Every one that is supported.
-    pub const ALL: [u32; 6] = [KILL_PROCESS, KILL_THREAD, TRAP, ERRNO, LOG, ALLOW];
+    pub const ALL: [u32; 7] = [KILL_PROCESS, KILL_THREAD, TRAP, ERRNO, TRACE, LOG, ALLOW];
     /// The bits that say what.
     pub const MASK: u32 = 0xffff_0000;
 }
@@ -231,7 +232,7 @@ impl Task {
     pub fn set_seccomp(&self, seccomp: Seccomp) {
         let on = seccomp.mode() != 0;
         let old = std::mem::replace(&mut self.state.lock().seccomp, seccomp);
-        self.filtered.store(on, Ordering::SeqCst);
+        self.tracing.watch(watch::FILTERED, on);
         drop(old);
         self.reconsider();
     }
@@ -291,9 +292,11 @@ impl CurrentTask {
     /// Asks the filters about the call in the registers; tells whether it is to be made. Where not, the registers have
     /// what it returns, or the thread is about to die.
     pub(crate) fn may_call(&mut self) -> bool {
-        if !self.filtered.load(Ordering::Relaxed) {
-            return true;
-        }
+        self.ask_filters(false)
+    }
+
+    /// As [`Self::may_call`]; a call that a tracer was asked about is not shown to it again.
+    fn ask_filters(&mut self, asked: bool) -> bool {
         let number = self.regs.syscall_number().to_le_bytes();
         let [a, b, c, d, ..] = number;
         let nr = u32::from_le_bytes([a, b, c, d]);
@@ -315,6 +318,11 @@ impl CurrentTask {
         if what == action::LOG || log && what != action::ALLOW {
             tracing::info!(pid = self.tgid(), nr, action = format_args!("{what:#x}"), "seccomp");
         }
+        if !matches!(what, action::ALLOW | action::LOG)
+            && let Some(observer) = self.kernel().observer()
+        {
+            observer.tell(self.group(), &Event::Filtered { nr, action: wanted });
+        }
         match what {
             action::ALLOW | action::LOG => return true,
             action::ERRNO => {
@@ -322,9 +330,17 @@ impl CurrentTask {
                 self.regs.set_syscall_return((-errno).cast_unsigned());
             }
             action::TRAP => self.trap_seccomp(&data, low),
-            // There is neither a tracer nor a supervisor to ask.
-            action::TRACE | action::USER_NOTIF => {
-                self.kernel().unsupported("seccomp: SECCOMP_RET_TRACE, SECCOMP_RET_USER_NOTIF");
+            action::TRACE if asked => return true,
+            action::TRACE if self.has_event(event::SECCOMP) => {
+                self.trace_event(event::SECCOMP, low.into());
+                // The tracer may have made another call of it, or none.
+                let made = !signal::is_killed(self) && !self.is_leaving() && self.wants_call();
+                return made && self.ask_filters(true);
+            }
+            action::TRACE => self.regs.set_syscall_return(Errno::ENOSYS.as_return()),
+            // There is no supervisor to ask.
+            action::USER_NOTIF => {
+                self.kernel().unsupported("seccomp: SECCOMP_RET_USER_NOTIF");
                 self.regs.set_syscall_return(Errno::ENOSYS.as_return());
             }
             action::KILL_THREAD if self.group().thread_count() > 1 => self.exit(0),

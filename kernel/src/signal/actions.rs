@@ -129,6 +129,7 @@ impl SigActions {
     /// Tells whether the parent wants no signal of children that stop.
     #[must_use]
     pub fn no_child_stop(&self) -> bool {
-        self.get(Signal::SIGCHLD).flags & SA_NOCLDSTOP != 0
+        let action = self.get(Signal::SIGCHLD);
+        action.handler == SIG_IGN || action.flags & SA_NOCLDSTOP != 0
     }
 }

@@ -27,7 +27,6 @@ fn restart_of(cur: &CurrentTask) -> Option<Errno> {
 /// Handles what is pending: stops, dies, enters handlers; else restarts an interrupted system call. To be called before
 /// every return to the program. If the task or its group exits by this, [`CurrentTask::is_exiting`] tells.
 pub fn deliver(cur: &mut CurrentTask) {
-    let mut restart = restart_of(cur);
     loop {
         if cur.is_exiting() {
             return;
@@ -36,35 +35,47 @@ pub fn deliver(cur: &mut CurrentTask) {
             cur.exit_group(ExitStatus::Signaled { signal: Signal::SIGKILL, core: false });
             return;
         }
-        if cur.group().signals().job.is_stopping() {
+        let traced = cur.is_traced();
+        if traced && cur.trace_traps() {
+            continue;
+        }
+        if !traced && cur.group().signals().job.is_stopping() {
             stop::park(cur);
             continue;
         }
-        let Some(info) = take_deliverable(cur) else { break };
+        let continued = cur.group().signals().job.continued();
+        let Some(mut info) = take_deliverable(cur) else { break };
+        if traced {
+            let Some(wanted) = cur.trace_signal(info) else { continue };
+            info = wanted;
+        }
         let actions = cur.group().signals().actions();
         let action = actions.get(info.signal);
         match action.handler {
             SIG_IGN => {}
-            SIG_DFL => do_default(cur, &info),
+            SIG_DFL => do_default(cur, &info, continued),
             _ => {
-                handle_restart(cur, restart.take(), &action);
+                handle_restart(cur, &action);
                 enter(cur, &action, &info);
             }
         }
     }
-    if let Some(how) = restart {
+    // A tracer may have changed what the call is to do, or taken it away.
+    if let Some(how) = restart_of(cur) {
         again(cur, how);
     }
     cur.signals().restore_mask();
 }
 
-fn do_default(cur: &mut CurrentTask, info: &SigInfo) {
+/// `continued` is that of before the signal was taken.
+fn do_default(cur: &mut CurrentTask, info: &SigInfo, continued: u64) {
     let group = Arc::clone(cur.group());
     match default_action(info.signal) {
         DefaultAction::Ignore | DefaultAction::Continue => {}
         DefaultAction::Stop => {
             let from_job_control = info.signal != Signal::SIGSTOP;
-            if !(from_job_control && group.is_in_orphaned_process_group()) {
+            let void = group.signals().job.continued() != continued;
+            if !void && !(from_job_control && group.is_in_orphaned_process_group()) {
                 stop::begin(cur, info.signal);
             }
         }
@@ -78,8 +89,8 @@ fn do_default(cur: &mut CurrentTask, info: &SigInfo) {
 }
 
 /// Makes the system call return `EINTR` to the handler's frame, or be made again after it.
-fn handle_restart(cur: &mut CurrentTask, restart: Option<Errno>, action: &SigAction) {
-    match restart {
+fn handle_restart(cur: &mut CurrentTask, action: &SigAction) {
+    match restart_of(cur) {
         Some(Errno::ERESTARTNOINTR) => again(cur, Errno::ERESTARTNOINTR),
         Some(Errno::ERESTARTSYS) if action.flags & SA_RESTART != 0 => again(cur, Errno::ERESTARTSYS),
         Some(_) => cur.regs_mut().rax = Errno::EINTR.as_return(),
@@ -116,4 +127,5 @@ fn enter(cur: &mut CurrentTask, action: &SigAction, info: &SigInfo) {
         let actions = cur.group().signals().actions();
         actions.set(info.signal, SigAction { handler: SIG_DFL, ..*action });
     }
+    cur.trace_handler();
 }

@@ -22,3 +22,6 @@ pub use send::{
     send_to_group, send_to_process_group, send_to_task, set_action,
 };
 pub use state::{GroupSignals, TaskSignals};
+
+pub(crate) use send::{add_first_stop, forget_kill};
+pub(crate) use stop::{count_stopped, tell_of_end, tell_of_stop};

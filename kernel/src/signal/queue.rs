@@ -20,6 +20,11 @@ impl PendingSignals {
         self.set
     }
 
+    /// The information that came with those that have any, in the order of sending.
+    pub fn infos(&self) -> impl Iterator<Item = &SigInfo> {
+        self.queue.iter()
+    }
+
     /// How many signals are queued.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -7,6 +7,7 @@ use sync::PollEvents;
 
 use super::state::{KILL, Pending};
 use super::{DefaultAction, SigInfo, default_action, stop};
+use crate::ptrace::watch;
 use crate::{Cap, Kernel, RLIMIT_SIGPENDING, Task, ThreadGroup};
 
 /// Who sends.
@@ -76,6 +77,10 @@ fn send(
     from: From,
     wake: impl FnOnce(Signal),
 ) -> Result<(), Errno> {
+    if group.is_exiting() && from == From::Inside {
+        // Linux `prepare_signal`: a process that is dying hears nothing more.
+        return Ok(());
+    }
     let signals = group.signals();
     let forced = from == From::Outside && SigSet::UNBLOCKABLE.contains(info.signal);
     if info.signal == Signal::SIGKILL && (forced || !is_ignored(group, target, info.signal)) {
@@ -98,9 +103,10 @@ fn send(
     Ok(())
 }
 
-/// Linux `sig_ignored`: what is blocked is never dropped, for its action may change until it is unblocked.
+/// Linux `sig_ignored`: what is blocked is never dropped, for its action may change until it is unblocked; nor is what a
+/// tracer may want to know of.
 fn is_ignored(group: &ThreadGroup, target: &Task, signal: Signal) -> bool {
-    if target.signals().mask().contains(signal) {
+    if target.signals().mask().contains(signal) || target.is_traced() && signal != Signal::SIGKILL {
         return false;
     }
     let actions = group.signals().actions();
@@ -172,7 +178,9 @@ pub fn is_killed(task: &Task) -> bool {
 pub fn has_work(task: &Task) -> bool {
     let group = task.group().signals();
     let pending = task.signals().pending().union(group.pending());
-    !pending.difference(task.signals().deaf_to()).is_empty() || group.job.is_stopping()
+    !pending.difference(task.signals().deaf_to()).is_empty()
+        || group.job.epoch_to_heed(&task.tracing) != 0
+        || task.tracing.watches(watch::TRAP)
 }
 
 /// Signals pending for the task: its own and its group's.
@@ -194,6 +202,16 @@ fn take(task: &Task, wanted: SigSet) -> Option<SigInfo> {
     let mut info = own.or_else(|| group.take(&group.pending, wanted))?;
     task.group().timers().signal_taken(&mut info);
     Some(info)
+}
+
+/// The task dies of `SIGKILL` now.
+pub(crate) fn forget_kill(task: &Task) {
+    task.group().signals().discard(&task.signals().pending, KILL);
+}
+
+/// A traced thread that was just made is stopped by `SIGSTOP`, which nobody sent.
+pub(crate) fn add_first_stop(task: &Task) {
+    task.group().signals().push(&task.signals().pending, SigInfo::kernel(Signal::SIGSTOP), 0);
 }
 
 /// Takes the next signal that the task does not block.
@@ -235,7 +253,8 @@ pub fn force_signal(task: &Arc<Task>, info: SigInfo) {
     let mut unblocked = mask;
     unblocked.remove(info.signal);
     task.signals().set_mask(unblocked);
-    if action.handler == abi::siginfo::SIG_DFL {
+    // Nobody expects that init can be killed because it is being debugged.
+    if action.handler == abi::siginfo::SIG_DFL && !task.is_traced() {
         signals.set_unkillable(false);
     }
     // The fault replaces what may be pending of the same kind: its address is the one that matters.

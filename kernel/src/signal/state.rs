@@ -11,7 +11,7 @@ use super::{PendingSignals, SigActions, SigInfo};
 
 /// Pending signals with a copy of their set that is read without the lock.
 #[derive(Debug)]
-pub(super) struct Pending {
+pub(crate) struct Pending {
     bits: AtomicU64,
     queue: Mutex<PendingSignals>,
 }
@@ -22,6 +22,9 @@ impl Pending {
     }
     pub(super) fn set(&self) -> SigSet {
         SigSet(self.bits.load(Ordering::SeqCst))
+    }
+    pub(crate) fn infos(&self) -> Vec<SigInfo> {
+        self.queue.lock().infos().copied().collect()
     }
     fn change<R>(&self, change: impl FnOnce(&mut PendingSignals) -> R) -> R {
         let mut queue = self.queue.lock();
@@ -34,8 +37,8 @@ impl Pending {
 /// Signals of one task.
 #[derive(Debug)]
 pub struct TaskSignals {
-    pub(super) pending: Pending,
-    /// Written by the task itself only.
+    pub(crate) pending: Pending,
+    /// Written by the task itself, or by its tracer while it is stopped.
     mask: AtomicU64,
     /// The mask that sigsuspend(2), ppoll(2) and their like put aside, with whether there is one.
     saved_mask: AtomicU64,
@@ -90,6 +93,13 @@ impl TaskSignals {
         if let Some(mask) = self.take_saved_mask() {
             self.set_mask(mask);
         }
+    }
+
+    /// The mask that is in force once the system call is done.
+    #[must_use]
+    pub fn mask_to_restore(&self) -> SigSet {
+        let saved = self.has_saved_mask.load(Ordering::SeqCst);
+        if saved { SigSet(self.saved_mask.load(Ordering::SeqCst)) } else { self.mask() }
     }
 
     /// Says for which blocked signals the task waits (sigtimedwait(2)); none ends that.
@@ -148,12 +158,12 @@ impl TaskSignals {
 #[derive(Debug)]
 pub struct GroupSignals {
     actions: Mutex<Arc<SigActions>>,
-    pub(super) pending: Pending,
+    pub(crate) pending: Pending,
     /// How many signals are queued in this and all its tasks, for `RLIMIT_SIGPENDING`.
     queued: AtomicUsize,
     /// Linux `SIGNAL_UNKILLABLE`: the sandbox's init.
     unkillable: AtomicBool,
-    pub(super) job: JobControl,
+    pub(crate) job: JobControl,
     arrivals: WaitQueue,
 }
 

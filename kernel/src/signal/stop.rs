@@ -1,6 +1,6 @@
 //! Stopping and continuing whole processes, Linux `do_signal_stop`, `prepare_signal`.
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use abi::siginfo::{CLD_CONTINUED, CLD_STOPPED};
 use abi::{SigSet, Signal};
@@ -9,6 +9,7 @@ use sync::{LockClass, Mutex, PollEvents};
 use super::actions::STOP_SIGNALS;
 use super::state::KILL;
 use super::{SigFields, SigInfo};
+use crate::ptrace::Tracing;
 use crate::{CurrentTask, ThreadGroup};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,9 +35,11 @@ struct Job {
 
 /// Whether a process is stopped.
 #[derive(Debug)]
-pub(super) struct JobControl {
-    /// Set while not running, to be read without the lock.
-    stop: AtomicBool,
+pub(crate) struct JobControl {
+    /// The number of the stop while not running, else 0; to be read without the lock.
+    stop: AtomicU64,
+    /// Counts the ends of stops, and what else `SIGCONT` and `SIGKILL` undo.
+    continued: AtomicU64,
     job: Mutex<Job>,
 }
 
@@ -44,12 +47,35 @@ impl JobControl {
     pub(super) fn new() -> Self {
         let job =
             Job { state: State::Running, epoch: 0, parked: 0, stop_report: None, continue_report: false };
-        Self { stop: AtomicBool::new(false), job: Mutex::new(LockClass::Signals, job) }
+        Self {
+            stop: AtomicU64::new(0),
+            continued: AtomicU64::new(0),
+            job: Mutex::new(LockClass::Signals, job),
+        }
     }
 
     /// Tells whether the threads are to park.
     pub(super) fn is_stopping(&self) -> bool {
-        self.stop.load(Ordering::SeqCst)
+        self.stop.load(Ordering::SeqCst) != 0
+    }
+
+    /// The number of the stop that a thread has not heeded yet, or 0.
+    pub(crate) fn epoch_to_heed(&self, tracing: &Tracing) -> u64 {
+        let epoch = self.stop.load(Ordering::SeqCst);
+        if epoch == tracing.heeded.load(Ordering::SeqCst) { 0 } else { epoch }
+    }
+
+    /// The signal that the process is stopped by, or about to be.
+    pub(crate) fn signal(&self) -> Option<Signal> {
+        match self.job.lock().state {
+            State::Running => None,
+            State::Stopping(signal) | State::Stopped(signal) => Some(signal),
+        }
+    }
+
+    /// A number that changes with each `SIGCONT`: a stop signal that was taken before is void after it.
+    pub(super) fn continued(&self) -> u64 {
+        self.continued.load(Ordering::SeqCst)
     }
 
     /// Asks all threads to park; tells whether they were running.
@@ -59,18 +85,17 @@ impl JobControl {
         if running {
             (job.state, job.parked, job.continue_report) = (State::Stopping(signal), 0, false);
             job.epoch += 1;
-            self.stop.store(true, Ordering::SeqCst);
+            self.stop.store(job.epoch, Ordering::SeqCst);
         }
         running
     }
 
     /// Counts a thread as parked; tells whether the process is now stopped by that.
-    fn park(&self, counted: &mut u64, threads: usize) -> Option<Signal> {
+    fn park(&self, counted: &AtomicU64, threads: usize) -> Option<Signal> {
         let mut job = self.job.lock();
         let State::Stopping(signal) = job.state else { return None };
-        if *counted != job.epoch {
+        if counted.swap(job.epoch, Ordering::SeqCst) != job.epoch {
             job.parked += 1;
-            *counted = job.epoch;
         }
         Self::complete(&mut job, signal, threads)
     }
@@ -92,7 +117,7 @@ impl JobControl {
         }
         (job.state, job.parked, job.stop_report) = (State::Running, 0, None);
         job.continue_report = matches!(was, State::Stopped(_));
-        self.stop.store(false, Ordering::SeqCst);
+        self.stop.store(0, Ordering::SeqCst);
         true
     }
 }
@@ -148,7 +173,15 @@ pub(super) fn before_sending(group: &Arc<ThreadGroup>, signal: Signal) {
     if signal == Signal::SIGCONT {
         discard_everywhere(group, STOP_SIGNALS);
     }
-    if matches!(signal, Signal::SIGCONT | Signal::SIGKILL) && group.signals().job.resume() {
+    if !matches!(signal, Signal::SIGCONT | Signal::SIGKILL) {
+        return;
+    }
+    group.signals().job.continued.fetch_add(1, Ordering::SeqCst);
+    let resumed = group.signals().job.resume();
+    if signal == Signal::SIGCONT {
+        group.threads().iter().for_each(|task| task.notify_of_job());
+    }
+    if resumed {
         for task in group.threads() {
             task.interrupt();
         }
@@ -166,28 +199,40 @@ fn discard_everywhere(group: &Arc<ThreadGroup>, unwanted: SigSet) {
     }
 }
 
-/// Asks the whole process to stop.
+/// Asks the whole process to stop. Threads that are traced may run though it is stopped; they stop again.
 pub(super) fn begin(cur: &CurrentTask, signal: Signal) {
     let group = cur.group();
-    if group.signals().job.begin(signal) {
-        for task in group.threads() {
-            if task.tid() != cur.tid() {
-                task.interrupt();
-            }
+    if !group.signals().job.begin(signal) {
+        return cur.ask_for_trap();
+    }
+    for task in group.threads() {
+        if task.tid() != cur.tid() {
+            task.notify_of_job();
+            task.interrupt();
         }
+    }
+}
+
+/// Counts a thread as stopped that its tracer keeps; the parent hears of the stop if it is the last, and not the tracer.
+pub(crate) fn count_stopped(cur: &CurrentTask) {
+    let group = cur.group();
+    let threads = group.threads().len();
+    let completed = group.signals().job.park(&cur.tracing.counted, threads);
+    let tracer = cur.tracer().map(|t| t.tgid());
+    if let Some(signal) = completed.filter(|_| tracer != Some(group.parent_id())) {
+        tell_parent(group, CLD_STOPPED, signal);
     }
 }
 
 /// Parks the thread until its process goes on or is killed.
 pub(super) fn park(cur: &CurrentTask) {
     let group = Arc::clone(cur.group());
-    let mut counted = 0;
-    while group.signals().job.is_stopping() && !group.is_exiting() {
+    while group.signals().job.is_stopping() && !cur.is_exiting() && !cur.is_traced() {
         if !cur.signals().pending().intersection(KILL).is_empty() {
             break;
         }
         let threads = group.threads().len();
-        if let Some(signal) = group.signals().job.park(&mut counted, threads) {
+        if let Some(signal) = group.signals().job.park(&cur.tracing.counted, threads) {
             tell_parent(&group, CLD_STOPPED, signal);
         }
         cur.waiter().wait();
@@ -197,14 +242,36 @@ pub(super) fn park(cur: &CurrentTask) {
 /// Sends `SIGCHLD` for a stop or its end, and wakes the parent's wait(2).
 fn tell_parent(group: &Arc<ThreadGroup>, code: i32, signal: Signal) {
     let Some(parent) = group.parent() else { return };
-    if !parent.signals().actions().no_child_stop() {
-        let (utime, stime) = group.cpu_ticks();
-        let uid = group.credentials().uid;
-        let status = signal.number();
-        let fields = SigFields::Child { pid: group.tgid(), uid, status, utime, stime };
-        let info = SigInfo { signal: Signal::SIGCHLD, code, errno: 0, fields };
-        // SIGCHLD is a standard signal, and those are never refused.
-        let _sent = super::send_to_group(&parent, info);
+    let ids = (group.tgid(), group.credentials().uid);
+    tell_of_stop(&parent, code, ids, signal.number(), group.cpu_ticks());
+}
+
+/// Sends a process `SIGCHLD` for a stop of a child, or of a thread that it traces, or the end of the stop, and wakes its
+/// wait(2). Whose it is: its id, and its user.
+pub(crate) fn tell_of_stop(
+    to: &Arc<ThreadGroup>,
+    code: i32,
+    ids: (i32, u32),
+    status: i32,
+    ticks: (i64, i64),
+) {
+    if to.signals().actions().no_child_stop() {
+        to.child_events().notify(PollEvents::IN);
+    } else {
+        tell_of_end(to, code, ids, status, ticks);
     }
-    parent.child_events().notify(PollEvents::IN);
+}
+
+/// As [`tell_of_stop`], for an end, of which a process cannot choose not to hear.
+pub(crate) fn tell_of_end(
+    to: &Arc<ThreadGroup>,
+    code: i32,
+    (pid, uid): (i32, u32),
+    status: i32,
+    (utime, stime): (i64, i64),
+) {
+    let fields = SigFields::Child { pid, uid, status, utime, stime };
+    // SIGCHLD is a standard signal, and those are never refused.
+    let _sent = super::send_to_group(to, SigInfo { signal: Signal::SIGCHLD, code, errno: 0, fields });
+    to.child_events().notify(PollEvents::IN);
 }

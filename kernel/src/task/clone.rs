@@ -1,11 +1,13 @@
 //! clone(2), Linux `kernel/fork.c:copy_process`.
 use std::sync::Arc;
 
-use abi::Errno;
+use abi::ptrace::event;
 use abi::sigframe::StackT;
+use abi::{Errno, Signal};
 
 use super::{CloneArgs, CurrentTask, MmUser, Scheduling, Start, Task, TaskState, VforkParent, prepare};
 use crate::futex::RobustList;
+use crate::ptrace;
 use crate::signal::{self, GroupSignals, TaskSignals};
 use crate::slot::{SlotId, Slots, put};
 use crate::task::start::Ready;
@@ -53,6 +55,19 @@ pub(crate) fn check_namespaces(credentials: &Credentials, flags: CloneFlags) -> 
     Err(Errno::EINVAL)
 }
 
+/// What a tracer may want to be told of a call, Linux `kernel_clone`.
+fn trace_event(args: &CloneArgs) -> Option<i32> {
+    if args.flags.contains(CloneFlags::UNTRACED) {
+        None
+    } else if args.flags.contains(CloneFlags::VFORK) {
+        Some(event::VFORK)
+    } else if args.exit_signal == Signal::SIGCHLD.number() {
+        Some(event::FORK)
+    } else {
+        Some(event::CLONE)
+    }
+}
+
 impl CurrentTask {
     /// clone3(2): makes a thread or a process; gives its id. With `CLONE_VFORK` returns when the child lets go of the memory.
     ///
@@ -72,14 +87,23 @@ impl CurrentTask {
             return Err(Errno::ERESTARTNOINTR);
         }
         let kernel = Arc::clone(self.kernel());
+        let event = trace_event(&args).filter(|event| self.has_event(*event));
+        let followed = self.is_traced() && (event.is_some() || args.flags.contains(CloneFlags::PTRACE));
         let tid = kernel.tree.lock().allocate_id()?;
-        let cloned = self.clone_as(tid, &args);
+        let cloned = self.clone_as(tid, &args, followed);
         if cloned.is_err() {
             kernel.tree.lock().free_id(tid);
         }
         let vfork = cloned?;
+        let message = u64::from(tid.cast_unsigned());
+        if let Some(event) = event {
+            self.trace_event(event, message);
+        }
         if let Some(vfork) = vfork {
             self.wait_for_vfork(&vfork);
+            if vfork.is_released() {
+                self.trace_event(event::VFORK_DONE, message);
+            }
         }
         Ok(tid)
     }
@@ -102,7 +126,12 @@ impl CurrentTask {
         if own as u64 >= limit { Err(Errno::EAGAIN) } else { Ok(()) }
     }
 
-    fn clone_as(&mut self, tid: i32, args: &CloneArgs) -> Result<Option<Arc<VforkParent>>, Errno> {
+    fn clone_as(
+        &mut self,
+        tid: i32,
+        args: &CloneArgs,
+        followed: bool,
+    ) -> Result<Option<Arc<VforkParent>>, Errno> {
         let flags = args.flags;
         let parent_mm = self.mm().ok_or(Errno::ENOMEM)?;
         let vfork = flags.contains(CloneFlags::VFORK).then(|| VforkParent::new(self.waiter()));
@@ -118,7 +147,7 @@ impl CurrentTask {
             regs.fs_base = args.tls;
         }
         let ready = prepare(&child, &mm, Start { regs, fpu: Some(fpu) });
-        let published = ready.and_then(|ready| self.publish(&child, args, ready));
+        let published = ready.and_then(|ready| self.publish(&child, args, followed, ready));
         let ready = match published {
             Ok(ready) => ready,
             Err(error) => {
@@ -220,13 +249,19 @@ impl CurrentTask {
     }
 
     /// Shows the child to everybody, if the parent may still have one.
-    fn publish(&self, child: &Arc<Task>, args: &CloneArgs, ready: Ready) -> Result<Ready, Errno> {
+    fn publish(
+        &self,
+        child: &Arc<Task>,
+        args: &CloneArgs,
+        followed: bool,
+        ready: Ready,
+    ) -> Result<Ready, Errno> {
         let pidfd = if args.flags.contains(CloneFlags::PIDFD) {
             Some(self.install_pidfd(child, args)?)
         } else {
             None
         };
-        let published = self.publish_in_tree(child, args);
+        let published = self.publish_in_tree(child, args, followed);
         if let (Err(_), Some((table, fd))) = (&published, &pidfd) {
             // Another thread that closed it already did what is wanted.
             let _closed = table.remove(*fd);
@@ -234,7 +269,8 @@ impl CurrentTask {
         published.map(|()| ready)
     }
 
-    fn publish_in_tree(&self, child: &Arc<Task>, args: &CloneArgs) -> Result<(), Errno> {
+    /// With `followed`, the caller's tracer traces the child.
+    fn publish_in_tree(&self, child: &Arc<Task>, args: &CloneArgs, followed: bool) -> Result<(), Errno> {
         let kernel = self.kernel();
         let mut tree = kernel.tree.lock();
         if tree.draining {
@@ -248,6 +284,9 @@ impl CurrentTask {
             state.threads.push(Arc::clone(child));
             drop(state);
             tree.add_task(child.tid(), Arc::clone(child));
+            if followed {
+                ptrace::follow(&mut tree, self, child);
+            }
             return Ok(());
         }
         drop(state);
@@ -270,6 +309,9 @@ impl CurrentTask {
         };
         tree.add_group(child.tid(), node);
         tree.add_task(child.tid(), Arc::clone(child));
+        if followed {
+            ptrace::follow(&mut tree, self, child);
+        }
         Ok(())
     }
 

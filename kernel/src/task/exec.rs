@@ -1,16 +1,18 @@
 //! execve(2), Linux `fs/exec.c:begin_new_exec`.
 use std::sync::Arc;
 
+use abi::ptrace::event;
 use abi::sigframe::StackT;
-use abi::{Errno, Signal};
+use abi::{Errno, Registers, Signal};
 use memmap::MemoryManager;
 
 use super::start::host_error;
 use super::{CurrentTask, MmUser, Mode};
 use crate::loader::{LoadContext, LoadedImage, load};
+use crate::ptrace;
 use crate::slot::Slots;
 use crate::spawn::{initial_registers, program_name};
-use crate::{ExecImage, ExecStrings, OpenInterpreter, RLIMIT_STACK, close_file};
+use crate::{Credentials, ExecImage, ExecStrings, OpenInterpreter, RLIMIT_STACK, close_file};
 
 impl CurrentTask {
     /// Replaces the program. The file is opened and checked for permission already. Everything that can fail is done before
@@ -25,6 +27,7 @@ impl CurrentTask {
         open: OpenInterpreter<'_>,
     ) -> Result<(), Errno> {
         let kernel = Arc::clone(self.kernel());
+        let old_tid = u64::from(self.tid().cast_unsigned());
         let mm = MemoryManager::new(Arc::clone(kernel.memory_file()), Arc::clone(kernel.platform()))?;
         let name = program_name(&image.path);
         let credentials = self.credentials();
@@ -35,6 +38,7 @@ impl CurrentTask {
             credentials: &credentials,
             host: *kernel.host(),
             stack_limit: self.group().limits().get(RLIMIT_STACK).0,
+            plain: self.has_weak_tracer(),
         };
         let loaded = load(&cx, image, strings)?;
         let context = mm.address_space().new_context().map_err(|e| host_error(&e))?;
@@ -43,9 +47,14 @@ impl CurrentTask {
         self.state.lock().interrupt = Some(context.interrupter());
         self.release_memory();
         self.context = context;
-        self.regs = initial_registers(&loaded);
+        self.regs =
+            Registers { orig_rax: self.regs.orig_rax, rax: self.regs.rax, ..initial_registers(&loaded) };
         self.become_program(mm, name, loaded);
+        if self.is_traced() {
+            self.forbid_patches();
+        }
         self.begin_program();
+        self.trace_event(event::EXEC, old_tid);
         Ok(())
     }
 
@@ -103,7 +112,11 @@ impl CurrentTask {
             let mut state = group.state.lock();
             state.leader.replace(Arc::clone(&self.task))
         };
+        let old_link = ptrace::rename(&mut tree, &self.task, own, tgid);
         drop(tree);
+        if let Some(link) = old_link {
+            self.kernel().forget_link(&link, None);
+        }
         drop((old_task, old_leader));
     }
 
@@ -136,12 +149,21 @@ impl CurrentTask {
         }
         let old = self.credentials();
         group.set_dumpable(u8::from(old.euid == old.uid && old.egid == old.gid));
-        self.set_credentials(Arc::new(loaded.credentials));
+        self.take_over(loaded.credentials, loaded.plain_credentials);
         group.set_exe(loaded.executable);
         let signals = group.signals();
         signals.set_actions(signals.actions().reset(true));
         self.signals().set_alt_stack(StackT::default());
         group.timers().clear_posix();
+    }
+
+    /// Takes the program's credentials over: the plain ones, where a tracer is there that may not have more. None comes
+    /// while this decides.
+    fn take_over(&self, credentials: Credentials, plain: Credentials) {
+        let tree = self.kernel().tree.lock();
+        let credentials = if self.has_weak_tracer() { plain } else { credentials };
+        self.set_credentials(Arc::new(credentials));
+        drop(tree);
     }
 
     /// unshare(2) with `CLONE_FILES`: gives the task a copy of a table that others use too.

@@ -1,6 +1,7 @@
 //! exit(2): a task gives back what it has; the last of a process tells the parent.
 use std::sync::Arc;
 
+use abi::ptrace::event;
 use memmap::MemoryManager;
 use sync::PollEvents;
 
@@ -10,9 +11,15 @@ use crate::{ExitStatus, FdTable, ThreadGroup, close_file};
 
 impl CurrentTask {
     /// Ends the task; the host thread returns from this with nothing left to do.
-    pub(crate) fn finish(self) {
+    pub(crate) fn finish(mut self) {
         let own = ExitStatus::Exited(self.exit_code.unwrap_or(0));
         self.set_exiting();
+        if self.is_traced() {
+            // What killed it has done so.
+            signal::forget_kill(&self);
+            let status = self.group().exit_status().unwrap_or(own);
+            self.trace_event(event::EXIT, u64::from(status.raw().cast_unsigned()));
+        }
         signal::pass_on(&self);
         self.release_memory();
         let Self { task, context, .. } = self;
@@ -102,7 +109,7 @@ fn leave_group(task: &Arc<Task>, own: ExitStatus) {
     if let Some(exec_by) = exec_by {
         exec_by.waiter().wake_up();
     }
-    kernel.thread_gone(task, is_leader);
+    kernel.thread_gone(task, is_leader, status);
     if is_last {
         kernel.end_group(&group, status);
     } else {

@@ -10,6 +10,7 @@ mod run;
 mod start;
 mod wait;
 mod waiter;
+mod workers;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
@@ -19,6 +20,7 @@ use platform::Interrupt;
 use sync::{LockClass, Mutex};
 
 use crate::futex::RobustList;
+use crate::ptrace::Tracing;
 use crate::seccomp::Seccomp;
 use crate::signal::TaskSignals;
 use crate::slot::{Slots, put};
@@ -30,6 +32,7 @@ pub use current::{BlockResult, CloneArgs, CurrentTask, RestartBlock, WaitArgs, W
 pub(crate) use memory::{MmUser, VforkParent};
 pub(crate) use start::{Start, prepare};
 pub use waiter::TaskWaiter;
+pub(crate) use workers::Workers;
 
 /// How a task wants to be scheduled. The host schedules; this is what the sched_*(2) calls were told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,8 +81,7 @@ pub struct Task {
     pub(crate) cpu: CpuClock,
     start_ns: u64,
     exiting: AtomicBool,
-    /// Whether calls are to be asked about: that [`TaskState::seccomp`] is not disabled, to be read without the lock.
-    pub(crate) filtered: AtomicBool,
+    pub(crate) tracing: Tracing,
     /// Set when filters were changed, until the thread has told its platform.
     pub(crate) refiltered: AtomicBool,
     /// It hands on no priority-inheriting futexes any more.
@@ -102,7 +104,7 @@ impl Task {
             cpu: CpuClock::default(),
             start_ns: group.kernel().clock().monotonic_ns(),
             exiting: AtomicBool::new(false),
-            filtered: AtomicBool::new(state.seccomp.mode() != 0),
+            tracing: Tracing::new(state.seccomp.mode() != 0),
             refiltered: AtomicBool::new(false),
             left_pi: AtomicBool::new(false),
             state: Mutex::new(LockClass::Task, state),

@@ -6,6 +6,7 @@ use abi::{Errno, Signal};
 
 use crate::ExitStatus;
 use crate::group::{ProcessGroup, Session};
+use crate::ptrace::Link;
 
 /// The sandbox's first process.
 pub(crate) const INIT: i32 = 1;
@@ -21,6 +22,8 @@ pub(crate) enum Life {
     Alive,
     /// All threads are gone; the parent is being told.
     Notifying,
+    /// All threads are gone; tracers are to know of it before the parent.
+    Held,
     /// Waits to be reaped.
     Zombie(ExitStatus),
 }
@@ -52,6 +55,8 @@ pub(crate) struct Tree<T, G> {
     last_id: i32,
     /// Ids that were given and name nothing yet.
     reserved: BTreeSet<i32>,
+    /// Threads that are traced, by id.
+    pub traces: BTreeMap<i32, Link<T>>,
     /// Set once init ends: nothing is added any more, and what ends is not kept for a parent.
     pub draining: bool,
 }
@@ -63,6 +68,7 @@ impl<T, G> Default for Tree<T, G> {
             nodes: BTreeMap::new(),
             last_id: 0,
             reserved: BTreeSet::new(),
+            traces: BTreeMap::new(),
             draining: false,
         }
     }

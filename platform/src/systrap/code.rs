@@ -16,10 +16,13 @@
 use std::slice;
 
 use super::area::{AREA, STACK_TOP};
+use crate::registers::{USER_CS, USER_DS};
 use crate::stub::filter;
 
 /// The size of the page.
 pub(crate) const SIZE: usize = 4096;
+/// The flag by which the processor traps after an instruction.
+const TRAP_FLAG: u64 = 0x100;
 /// The signal by which a guest thread is interrupted.
 pub(super) const INTERRUPT: i32 = libc::SIGURG;
 
@@ -37,8 +40,14 @@ pub(super) mod kind {
     pub(in super::super) const FAILED: u32 = 5;
 }
 
+/// For how many ticks of the time stamp counter, around a microsecond, whoever looks for an answer lets nobody else have the
+/// CPU: answers to most system calls are there by then, and a switch costs as much.
+pub(crate) const POLITE_TICKS: u64 = 1 << 12;
+
 /// The low bits of a command.
 pub(super) mod command {
+    /// Load the FPU state, and run the guest.
+    pub(in super::super) const RESUME_LOADED: u32 = 0;
     /// Run the guest.
     pub(in super::super) const RESUME: u32 = 1;
     /// Store the FPU state.
@@ -142,6 +151,7 @@ sentrybox_thread_saved:
     shl rdx, 32
     or rax, rdx
     add r8, rax
+    lea r10, [rax + {polite}]
 .Lthread_spin:
     pause
     cmp [rip + E + {command}], r9d
@@ -150,7 +160,12 @@ sentrybox_thread_saved:
     shl rdx, 32
     or rax, rdx
     cmp rax, r8
+    jae .Lthread_sleep
+    cmp rax, r10
     jb .Lthread_spin
+    mov eax, {sched_yield}
+    syscall
+    jmp .Lthread_spin
 .Lthread_sleep:
     mov eax, 1
     xchg [rip + E + {stub_asleep}], eax
@@ -173,11 +188,16 @@ sentrybox_thread_saved:
     mov ecx, eax
     mov eax, -1
     mov edx, -1
+    cmp ecx, {resume_loaded}
+    je .Lthread_load
     mov dword ptr [rip + E + {kind}], {done}
     cmp ecx, {save_fpu}
     je .Lthread_save
     xrstor64 [rip + E + {fpu}]
     jmp .Lthread_post
+.Lthread_load:
+    xrstor64 [rip + E + {fpu}]
+    jmp .Lthread_resume
 .Lthread_save:
     xsave64 [rip + E + {fpu}]
     jmp .Lthread_post
@@ -226,6 +246,8 @@ sentrybox_thread_start:
     je 1f
     wrgsbase rax
 1:
+    test dword ptr [rip + E + {eflags}], {trap_flag}
+    jnz .Lthread_step
     lea rsp, [rip + TOP]
     push qword ptr [rip + E + {eflags}]
     mov rdi, [rip + E + {rdi}]
@@ -250,6 +272,30 @@ sentrybox_thread_start:
     mov dword ptr [rip + E + {signal}], 0
     mov dword ptr [rip + E + {kind}], {leaving}
     jmp .Lthread_post
+    /* The guest is to trap after one instruction: only `iretq` sets the flag and is not itself the instruction. */
+.Lthread_step:
+    lea rsp, [rip + TOP]
+    push {user_ds}
+    push qword ptr [rip + E + {rsp}]
+    push qword ptr [rip + E + {eflags}]
+    push {user_cs}
+    push qword ptr [rip + E + {rip_}]
+    mov rdi, [rip + E + {rdi}]
+    mov rsi, [rip + E + {rsi}]
+    mov rdx, [rip + E + {rdx}]
+    mov r8, [rip + E + {r8}]
+    mov r9, [rip + E + {r9}]
+    mov r10, [rip + E + {r10}]
+    mov r11, [rip + E + {r11}]
+    mov r12, [rip + E + {r12}]
+    mov r13, [rip + E + {r13}]
+    mov r14, [rip + E + {r14}]
+    mov r15, [rip + E + {r15}]
+    mov rbx, [rip + E + {rbx}]
+    mov rbp, [rip + E + {rbp}]
+    mov rax, [rip + E + {rax}]
+    mov rcx, [rip + E + {rcx}]
+    iretq
 .Lthread_left:
 
     /* rdi the signal, rsi the siginfo, rdx the ucontext; the stack is the region's. */
@@ -368,11 +414,17 @@ sentrybox_thread_end:
     failed = const kind::FAILED,
     mask = const command::MASK,
     resume = const command::RESUME,
+    resume_loaded = const command::RESUME_LOADED,
     save_fpu = const command::SAVE_FPU,
+    polite = const POLITE_TICKS,
     sigurg = const INTERRUPT,
+    trap_flag = const TRAP_FLAG,
+    user_cs = const USER_CS,
+    user_ds = const USER_DS,
     signals_at = const SIGNALS_AT,
     filter = const FILTER_PROGRAM,
     futex = const libc::SYS_futex,
+    sched_yield = const libc::SYS_sched_yield,
     sigaltstack = const libc::SYS_sigaltstack,
     rt_sigprocmask = const libc::SYS_rt_sigprocmask,
     seccomp = const libc::SYS_seccomp,
