@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::{Context, Result, ensure};
-use sandbox::boot::{BootArgs, GuestMount};
+use sandbox::boot::{BootArgs, GuestMount, file_system_options};
 use sandbox::control::{self, Request};
 use sandbox::launch::{BeforeHooks, HostTree, LaunchArgs, Launched, ProxyArgs};
 use sandbox::spec::{IdMappings, Spec};
@@ -283,19 +283,23 @@ fn trees(
 ) -> Result<(Vec<HostTree>, Vec<GuestMount>)> {
     let root = spec.root.as_ref().context("config.json: there is no root")?;
     let readonly = overlay(global)?;
-    let mut trees = vec![HostTree { source: root.path.clone(), recursive: true, readonly, ids: None }];
+    let mut trees =
+        vec![HostTree { source: root.path.clone(), overlay: None, recursive: true, readonly, ids: None }];
     let mut mounts = Vec::new();
     for mount in &spec.mounts {
         let mut tree = None;
         let mapped = ids::of_mount(mount, ids)?.map(|ids| (ids, mount.has("ridmap")));
-        if let (true, Some(source)) = (mount.is_bind(), &mount.source) {
+        let source = match &mount.source {
+            Some(source) if mount.is_bind() => Some((bundle.join(source), None)),
+            _ if mount.is_overlay() => {
+                Some((mount.destination.clone(), Some(file_system_options(&mount.options))))
+            }
+            _ => None,
+        };
+        if let Some((source, overlay)) = source {
             tree = Some(trees.len());
-            trees.push(HostTree {
-                source: bundle.join(source),
-                recursive: !mount.has("bind"),
-                readonly: mount.has("ro"),
-                ids: mapped,
-            });
+            let (recursive, readonly) = (!mount.has("bind"), mount.has("ro"));
+            trees.push(HostTree { source, overlay, recursive, readonly, ids: mapped });
         }
         mounts.push(GuestMount { mount: mount.clone(), tree });
     }
