@@ -133,6 +133,7 @@ impl Few {
                 credentials: &credentials,
                 host: *kernel.host(),
                 stack_limit: 8 << 20,
+                plain: false,
             };
             loader::load(&cx, image_of(bytes.clone()), ExecStrings::default()).is_ok()
         };
