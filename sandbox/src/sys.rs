@@ -29,6 +29,13 @@ pub(crate) fn bound_arenas() {
     debug_assert_eq!(set, 1, "the C library knows the parameter");
 }
 
+/// Tells whether the calling thread is of a real-time scheduling class.
+pub(crate) fn is_realtime() -> bool {
+    // SAFETY: takes a number only.
+    let policy = unsafe { libc::sched_getscheduler(0) };
+    matches!(policy & !libc::SCHED_RESET_ON_FORK, libc::SCHED_FIFO | libc::SCHED_RR | libc::SCHED_DEADLINE)
+}
+
 /// Another handle on a descriptor that this process was started with.
 ///
 /// # Errors

@@ -48,7 +48,8 @@ const USAGE: &str = "usage: cargo xtask VERB
   storm [--quick]                         many containers, processes killed at random: nothing is left
   one-cpu | docker | containerd | podman | pods | world | posture | bad-input | systemd    the harness of that name [--runtime PATH]
   bench --quick [--runtime PATH]          a table, and target/bench/quick.json
-  bench platform                          the platforms side by side";
+  bench platform                          the platforms side by side
+  bench apps                              compilers, interpreters, git and a shell, natively and in the sandbox";
 
 /// The options that every harness shares.
 #[derive(Debug, Default, Clone)]
