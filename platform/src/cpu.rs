@@ -24,11 +24,19 @@ const QUIET_TICKS: u64 = 1 << 18;
 /// The ticks, around a millisecond, from which a stay in the guest is long: the cost of waking another CPU is lost in it.
 const LONG_TICKS: u64 = 1 << 21;
 
+/// The ticks, around half a millisecond, for which something else has to have a CPU to be a hog: whoever looks for an answer
+/// lets others run for some microseconds, unless they are no kin.
+pub(crate) const HOG_TICKS: u64 = 1 << 20;
+
 thread_local! {
+    /// A hog was met by this thread.
+    static HOGGED: Cell<bool> = const { Cell::new(false) };
     /// The CPU that this thread is bound to, and since when.
     static BOUND: Cell<Option<(usize, u64)>> = const { Cell::new(None) };
-    /// The CPU of the stubs that this thread serves, where that is another.
-    static APART: Cell<Option<usize>> = const { Cell::new(None) };
+    /// The CPU of the stubs that this thread serves, where that is another, and whether their mappers are to look.
+    static APART: Cell<Option<(usize, bool)>> = const { Cell::new(None) };
+    /// This thread has asked a mapper for something.
+    static REQUESTED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// The CPUs that the process may use, and what its pairs do there; nothing if there is one only.
@@ -100,6 +108,12 @@ impl Cpus {
 }
 
 impl Cpus {
+    /// How many guests run of pairs that are apart.
+    pub(crate) fn inside(&self) -> u32 {
+        let inside = |couple: &Couple| couple.inside.load(Relaxed);
+        self.0.as_ref().map_or(0, |machine| machine.couples.iter().map(inside).sum())
+    }
+
     /// How many there are.
     pub(crate) fn count(&self) -> usize {
         self.0.as_ref().map_or(1, |machine| machine.loads.len())
@@ -224,10 +238,15 @@ impl Placement {
             return false;
         }
         BOUND.set(Some((couple.sentry, ticks())));
-        APART.set(Some(couple.stub));
+        APART.set(Some((couple.stub, true)));
         couple.pairs.fetch_add(1, Relaxed);
         self.couple = Some(index);
         true
+    }
+
+    /// Tells whether others live on the same couple of CPUs.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.couple().is_some_and(|couple| couple.pairs.load(Relaxed) > 1)
     }
 
     /// Lets the guest thread of a pair that is apart run anywhere.
@@ -244,12 +263,12 @@ impl Placement {
         }
     }
 
-    /// Before the guest of a pair that is apart runs. Gives how many others run on the same couple.
-    pub(crate) fn enter_apart(&self) -> u32 {
-        self.couple().map_or(0, |couple| {
-            APART.set(Some(couple.stub));
-            couple.inside.fetch_add(1, Relaxed)
-        })
+    /// Before the guest of a pair that is apart runs, whose mapper is to look for requests, or not.
+    pub(crate) fn enter_apart(&self, eager: bool) {
+        if let Some(couple) = self.couple() {
+            APART.set(Some((couple.stub, eager)));
+            couple.inside.fetch_add(1, Relaxed);
+        }
     }
 
     /// After it.
@@ -287,14 +306,35 @@ impl Drop for Placement {
     }
 }
 
-/// The CPU that the stubs are to be on that this thread serves, and whether it is another than this thread's.
-pub(crate) fn of_stubs() -> Option<(usize, bool)> {
+/// For a request of this thread's to a mapper: the CPU that it is to be on, and whether it and this thread are to look for
+/// each other's answers.
+pub(crate) fn of_mapper() -> Option<(usize, bool)> {
+    REQUESTED.set(true);
     let together = || BOUND.get().map(|(cpu, _)| (cpu, false));
-    APART.get().map(|cpu| (cpu, true)).or_else(together)
+    APART.get().or_else(together)
+}
+
+/// Tells whether this thread made such a request since the last time.
+pub(crate) fn take_requested() -> bool {
+    REQUESTED.replace(false)
 }
 
 /// Lets a thread run on one CPU only, 0 being the caller; tells whether the host allows it. It only costs time if not.
 pub(crate) fn bind(tid: i32, cpu: usize) -> bool {
     let mut set = CpuSet::new();
     set.set(cpu).is_ok() && sched_setaffinity(Pid::from_raw(tid), &set).is_ok()
+}
+
+/// Lets others have the CPU. What takes it for long is remembered for [`take_hogged`].
+pub(crate) fn give_way() {
+    let before = ticks();
+    std::thread::yield_now();
+    if ticks().saturating_sub(before) > HOG_TICKS {
+        HOGGED.set(true);
+    }
+}
+
+/// Tells whether a hog was met since the last time.
+pub(crate) fn take_hogged() -> bool {
+    HOGGED.get() && HOGGED.replace(false)
 }

@@ -1,4 +1,5 @@
 //! The traits every back end implements.
+use std::any::Any;
 use std::fmt::Debug;
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
@@ -261,6 +262,13 @@ pub trait AddressSpace: Send + Sync + Debug {
         None
     }
 
+    /// Says that no guest thread is left in this space, and that none will be: the back end may give it back at once. What it
+    /// shows may be reached until it is gone, so `rest` is dropped then only. Gives `rest` back, having done nothing, where
+    /// the back end cannot tell when that is: all is to be unmapped instead.
+    fn end(&self, rest: Box<dyn Any + Send>) -> Option<Box<dyn Any + Send>> {
+        Some(rest)
+    }
+
     /// Makes a guest thread's place in this space. To be called, used and dropped on the host thread that will serve
     /// that guest thread.
     ///
@@ -294,6 +302,9 @@ pub trait Context: Debug {
     fn rest(&self) -> Duration {
         Duration::ZERO
     }
+
+    /// It has waited.
+    fn rested(&self) {}
 
     /// The handle by which any thread stops the guest.
     fn interrupter(&self) -> Arc<dyn Interrupt>;

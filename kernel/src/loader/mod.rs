@@ -118,6 +118,7 @@ pub fn load(cx: &LoadContext<'_>, image: ExecImage, strings: ExecStrings) -> Res
     let program = elf::load_program(cx, &image, &head)?;
     let ids = Ids::of(&credentials, secure);
     let stack_pointer = stack::build(cx, &program, ids, &filename, &strings)?;
+    cx.mm.show_program();
     Ok(LoadedImage {
         entry: program.start,
         stack_pointer,

@@ -333,7 +333,8 @@ impl CurrentTask {
         let clock = self.kernel().clock();
         self.cpu.enter(super::Mode::Idle, clock.monotonic_ns());
         while !vfork.is_released() && !self.is_exiting() && !signal::is_killed(self) {
-            self.waiter().wait();
+            self.waiter().wait_for(self.context.rest(), None);
+            self.context.rested();
         }
         self.cpu.enter(super::Mode::System, clock.monotonic_ns());
     }

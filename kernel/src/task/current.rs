@@ -213,6 +213,7 @@ impl CurrentTask {
         };
         self.cpu.enter(Mode::Idle, now);
         let woken = self.waiter().wait_for(self.context.rest(), timeout);
+        self.context.rested();
         self.cpu.enter(Mode::System, clock.monotonic_ns());
         if woken { BlockResult::Woken } else { BlockResult::TimedOut }
     }

@@ -1,5 +1,6 @@
 //! The memory file: one memfd that backs all guest memory that is not a host file.
 mod pages;
+mod presence;
 #[expect(unsafe_code, reason = "turns offsets of the memory file into accesses to its mapping")]
 mod window;
 
@@ -12,11 +13,11 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use abi::Errno;
 use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag};
 use nix::sys::memfd::MFdFlags;
-use nix::unistd::Whence;
 use sync::{LockClass, Mutex};
 
 use crate::{FileRange, PAGE};
 use pages::{Account, Pages};
+pub(crate) use presence::Presence;
 use window::Window;
 
 /// The sizes tried for the file, largest first. It takes memory only page by page.
@@ -145,11 +146,17 @@ impl MemoryFile {
     #[must_use]
     pub fn own_present_bytes(&self) -> u64 {
         let runs = self.shared.pages.lock().runs_of(self.account);
-        let mut present = 0;
+        let (mut presence, mut present) = (Presence::new(self), 0);
         for run in runs {
-            self.for_each_present(run, &mut |part| present += part.end.min(run.end) - part.start);
+            presence.for_each(run, &mut |part| present += part.len());
         }
         present
+    }
+
+    /// Tells whether more than half of what there may be is in use.
+    pub(crate) fn is_scarce(&self) -> bool {
+        let own = self.own_limit.load(Ordering::Relaxed);
+        self.usage_bytes() > self.total() / 2 || own != u64::MAX && self.own_bytes() > own / 2
     }
 
     fn show(fd: &OwnedFd, size: u64) -> io::Result<Window> {
@@ -311,28 +318,6 @@ impl MemoryFile {
         Ok(())
     }
 
-    /// Calls `f` with the parts of a range that take memory.
-    pub(crate) fn for_each_present(&self, range: FileRange, f: &mut dyn FnMut(FileRange)) {
-        let seek = |at: u64, whence: Whence| {
-            let at = i64::try_from(at).map_err(|_far| nix::errno::Errno::EOVERFLOW)?;
-            nix::unistd::lseek64(&self.shared.fd, at, whence).map(i64::unsigned_abs)
-        };
-        let mut at = range.start;
-        while at < range.end {
-            let start = match seek(at, Whence::SeekData) {
-                Ok(start) if start < range.end => start,
-                // A host that does not tell: all may be there.
-                Err(error) if error != nix::errno::Errno::ENXIO => {
-                    return f(FileRange { start: at, ..range });
-                }
-                _ => return,
-            };
-            let end = seek(start, Whence::SeekHole).unwrap_or(range.end).min(range.end);
-            f(FileRange { start, end });
-            at = end.max(start + PAGE);
-        }
-    }
-
     /// How many of the pages from the range's start have no reference but the caller's, in bytes.
     pub(crate) fn sole_run(&self, range: FileRange) -> u64 {
         self.shared.pages.lock().sole_run(range)
@@ -358,8 +343,21 @@ impl MemoryFile {
 
     /// Copies bytes from one place to another that does not overlap it. The caller holds references to the pages.
     pub fn copy(&self, from: u64, into: u64, len: u64) {
-        let done = usize::try_from(len).is_ok_and(|len| self.shared.window.copy(from, into, len));
+        let window = &self.shared.window;
+        let by_host = |len| window.copy_by_host(self.fd(), from, into, len) as u64;
+        let done = if len < PAGE { 0 } else { usize::try_from(len).map_or(0, by_host) };
+        let rest = usize::try_from(len.saturating_sub(done));
+        let done = rest.is_ok_and(|rest| window.copy(from + done, into + done, rest));
         debug_assert!(done, "pages with references are within the window");
+    }
+
+    /// As [`Self::write_at`], of pages that may not be there yet.
+    pub(crate) fn fill_at(&self, offset: u64, from: &[u8]) {
+        let at = i64::try_from(offset).unwrap_or(i64::MAX);
+        let done = nix::sys::uio::pwrite(self.fd(), from, at).unwrap_or(0);
+        if let Some(rest) = from.get(done..).filter(|rest| !rest.is_empty()) {
+            self.write_at(offset + done as u64, rest);
+        }
     }
 
     /// Does something atomic to the word at `offset`.

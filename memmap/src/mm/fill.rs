@@ -176,6 +176,7 @@ impl Locked<'_> {
             return Err(error);
         }
         let place = Place::Memory(into);
+        self.state.copied = part.clone();
         self.replace_pmas(part, Pma { place, private: true, writable: true, shown: Access::NONE });
         Ok(pma.shown != Access::NONE)
     }
@@ -207,7 +208,7 @@ impl Locked<'_> {
         if done <= needed {
             return Err(Errno::EFAULT);
         }
-        self.mm.memory_file.write_at(into.start, &buf);
+        self.mm.memory_file.fill_at(into.start, &buf);
         Ok(())
     }
 

@@ -5,14 +5,11 @@ use std::sync::Arc;
 use abi::Errno;
 use platform::Access;
 
-use super::MemoryManager;
 use super::locked::{Locked, key};
 use super::pma::{Place, Pma, intersect};
 use super::vma::{Vma, flag};
+use super::{MemoryManager, ahead};
 use crate::{FileRange, MemoryFile, PAGE};
-
-/// How many runs of pages a child is shown before it runs: as many as one request of a back end holds.
-const AHEAD_RUNS: usize = 60;
 
 impl MemoryManager {
     /// Makes a copy, as fork(2) does: private pages are shared until one side stores to them. The copy's address space
@@ -65,7 +62,7 @@ impl Locked<'_> {
         }
         self.copy_trampolines(child);
         self.update_shown(0..u64::MAX);
-        child.show_ahead(0..u64::MAX, AHEAD_RUNS);
+        child.show_ahead(0..u64::MAX, ahead::RUNS);
     }
 
     /// Shares the private pages of a mapping; those that are stored to after each fork are copied.

@@ -9,6 +9,7 @@ use super::locked::State;
 use super::pma::{Place, intersect};
 use super::vma::{Vma, flag};
 use super::{MemoryManager, MmStatus, VmaInfo};
+use crate::memory_file::Presence;
 use crate::{FileRange, PAGE};
 
 /// `VmFlags` of `/proc/PID/smaps`, for the flags of a mapping.
@@ -79,32 +80,17 @@ fn pages(state: &State, range: &Range<u64>) -> Pages {
     pages
 }
 
+/// Bytes that are present, of those that are no file's and of the others.
+fn present(presence: &mut Presence<'_>, pages: &Pages) -> (u64, u64) {
+    let (mut private, mut others) = (0, 0);
+    for (run, is_private) in &pages.memory {
+        let sum = if *is_private { &mut private } else { &mut others };
+        presence.for_each(*run, &mut |part: FileRange| *sum += part.len());
+    }
+    (private, others)
+}
+
 impl MemoryManager {
-    /// Bytes that are present, of those that are no file's and of the others.
-    fn present(&self, pages: &Pages) -> (u64, u64) {
-        let (mut private, mut others) = (0, 0);
-        for (run, is_private) in &pages.memory {
-            let sum = if *is_private { &mut private } else { &mut others };
-            self.memory_file.for_each_present(*run, &mut |part: FileRange| *sum += part.len());
-        }
-        (private, others)
-    }
-
-    /// Bytes that are present of these. What is next to each other in the memory file is asked for at once: a process has
-    /// hundreds of mappings in few places of it.
-    fn present_of(&self, mut runs: Vec<FileRange>) -> u64 {
-        runs.sort_unstable_by_key(|run| run.start);
-        let mut sum = 0;
-        let mut rest = runs.into_iter().peekable();
-        while let Some(mut run) = rest.next() {
-            while let Some(next) = rest.next_if(|next| next.start == run.end) {
-                run.end = next.end;
-            }
-            self.memory_file.for_each_present(run, &mut |part: FileRange| sum += part.len());
-        }
-        sum
-    }
-
     fn list(&self, with_pages: bool) -> Vec<VmaInfo> {
         let mut found = Vec::new();
         {
@@ -116,6 +102,7 @@ impl MemoryManager {
                 found.push((range, vma.clone(), name, pages));
             }
         }
+        let mut presence = Presence::new(&self.memory_file);
         // Files and the host are asked without the lock.
         let info = |(range, vma, name, pages): (Range<u64>, Vma, Vec<u8>, Option<Pages>)| {
             let (dev, ino, path) = vma.file.as_ref().map_or((0, 0, name), |file| file.identity());
@@ -123,7 +110,7 @@ impl MemoryManager {
                 Some(name) if vma.has(flag::ANON_SHMEM) => [b"[anon_shmem:", &name[..], b"]"].concat(),
                 _ => path,
             };
-            let (anonymous, others) = pages.as_ref().map_or((0, 0), |p| self.present(p));
+            let (anonymous, others) = pages.as_ref().map_or((0, 0), |p| present(&mut presence, p));
             let rss = anonymous + others + pages.as_ref().map_or(0, |p| p.host);
             VmaInfo {
                 prot: vma.prot,
@@ -178,21 +165,13 @@ impl MemoryManager {
             status.exe = end_code.saturating_sub(layout.start_code & !(PAGE - 1)).min(exec);
             status.lib = exec - status.exe;
         }
-        let (mut private, mut shmem, mut file) = (Vec::new(), Vec::new(), Vec::new());
+        let mut presence = Presence::new(&self.memory_file);
         for (pages, shared) in all {
-            for (run, is_private) in pages.memory {
-                let runs = match (is_private, shared) {
-                    (true, _) => &mut private,
-                    (false, true) => &mut shmem,
-                    (false, false) => &mut file,
-                };
-                runs.push(run);
-            }
+            let (private, others) = present(&mut presence, &pages);
+            status.rss_anon += private;
+            *(if shared { &mut status.rss_shmem } else { &mut status.rss_file }) += others;
             status.rss_file += pages.host;
         }
-        status.rss_anon += self.present_of(private);
-        status.rss_shmem += self.present_of(shmem);
-        status.rss_file += self.present_of(file);
         let mut state = self.state.write();
         state.peak_rss = state.peak_rss.max(status.rss());
         status.peak_rss = state.peak_rss;

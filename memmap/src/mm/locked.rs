@@ -4,6 +4,7 @@ use std::sync::{Arc, Weak};
 use std::thread::ThreadId;
 
 use abi::Errno;
+use platform::Access;
 use sync::{RangeMap, RwLockWriteGuard};
 
 use super::MemoryManager;
@@ -66,6 +67,8 @@ pub(super) struct State {
     pub generation: u64,
     /// Where the last copy on write ended, and how long it was.
     pub last_copy: (u64, u64),
+    /// The pages that were copied last: all are there, and are about to be stored to.
+    pub copied: Range<u64>,
     /// Pages to copy at the next fork.
     pub hot: HotPages,
     /// The address space shows what it should not: the guest must not run on.
@@ -104,6 +107,10 @@ impl Garbage {
     }
     pub(super) fn add_range(&mut self, range: FileRange) {
         self.ranges.push(range);
+    }
+    /// Leaves the pages of the memory file in use for ever.
+    fn abandon(&mut self) {
+        self.ranges.clear();
     }
     pub(super) fn add_vma(&mut self, vma: Vma) {
         if vma.file.is_some() {
@@ -224,6 +231,31 @@ impl<'a> Locked<'a> {
                 file.remove_mapping(&self.key(&range, &vma));
             }
             self.garbage.add_vma(vma);
+        }
+    }
+
+    /// Gives all pages up, and the address space that shows them: nobody is left to run there. The pages are free once it
+    /// is gone, for which nobody waits as long as there is enough memory.
+    pub(super) fn end_space(&mut self) {
+        let file = &self.mm.memory_file;
+        if self.state.broken || file.is_scarce() {
+            return;
+        }
+        let mut rest = Garbage::new(Arc::clone(file));
+        let mut shown = !self.state.trampolines.is_empty();
+        for (range, pma) in self.state.pmas.remove_range(0..u64::MAX, Pma::split) {
+            shown |= pma.shown != Access::NONE;
+            rest.add_pma(&range, pma);
+        }
+        let areas = std::mem::take(&mut self.state.trampolines);
+        areas.iter().flat_map(Area::memory).for_each(|page| rest.add_range(page));
+        self.state.generation += 1;
+        let rest = self.mm.space.end(Box::new(rest)).and_then(|rest| rest.downcast::<Garbage>().ok());
+        if let Some(mut rest) = rest
+            && shown
+            && !self.hide(self.mm.user.clone())
+        {
+            rest.abandon();
         }
     }
 

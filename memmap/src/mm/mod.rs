@@ -1,4 +1,5 @@
 //! The memory of one guest process, Linux's `mm_struct`.
+mod ahead;
 mod brk;
 mod copy;
 mod fault;
@@ -120,6 +121,7 @@ impl MemoryManager {
     pub fn release(&self) {
         let mut locked = self.lock();
         locked.state.released = true;
+        locked.end_space();
         locked.drop_vmas(0..u64::MAX);
         locked.evict_trampolines(&(0..u64::MAX));
     }

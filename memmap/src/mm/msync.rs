@@ -5,6 +5,7 @@ use abi::mman::{MS_ASYNC, MS_INVALIDATE, MS_SYNC};
 use super::MemoryManager;
 use super::pma::{Place, intersect};
 use super::vma::flag;
+use crate::memory_file::Presence;
 use crate::{FileRange, PAGE};
 
 /// How many pages mincore(2) looks at under one lock.
@@ -99,8 +100,9 @@ impl MemoryManager {
                 }
             }
         }
+        let mut presence = Presence::new(&self.memory_file);
         for (first, run) in memory {
-            self.memory_file.for_each_present(run, &mut |part: FileRange| {
+            presence.for_each(run, &mut |part: FileRange| {
                 let skip = |at: u64| first + usize::try_from((at - run.start) / PAGE).unwrap_or(0);
                 bytes.get_mut(skip(part.start)..skip(part.end)).unwrap_or_default().fill(1);
             });

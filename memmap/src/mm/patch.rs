@@ -66,11 +66,11 @@ impl Area {
 }
 
 impl MemoryManager {
-    /// Patches the `syscall` instruction that ends at `next` and was made with this number, if it can be: in the text of a
-    /// file that the guest cannot write to. Costs a copy of the page of text, charged to the guest, and space in a page of trampolines.
+    /// Patches the `syscall` instruction that ends at `next` and was made with this number, if it was made often enough and
+    /// it can be: in the text of a file that the guest cannot write to. Costs a copy of the page of text, charged to the guest, and space in a page of trampolines.
     pub fn patch_syscall(&self, next: u64, number: u64) {
         let Some(patches) = &self.patches else { return };
-        if !patches.wants(next) {
+        if !patches.count(next) {
             return;
         }
         let mut bytes = [0; WINDOW_LEN];

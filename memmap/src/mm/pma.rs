@@ -145,12 +145,14 @@ impl Locked<'_> {
         self.state.pmas.split_at(range.start, Pma::split);
         self.state.pmas.split_at(range.end, Pma::split);
         let len = range.end - range.start;
+        let copied = &self.state.copied;
+        // A short run is touched at once and mostly there; of a long one the pages may never be needed.
+        let populate = len <= SHORT || copied.start <= range.start && range.end <= copied.end;
         let Some((_, pma)) = self.state.pmas.get_mut(at) else { return Err(Errno::EFAULT) };
         let (space, file) = (&self.mm.space, &self.mm.memory_file);
         let done = match &pma.place {
             _ if shown != Access::NONE && !again => space.protect(range.start, len, access),
-            // A short run is touched at once and mostly there; of a long one the pages may never be needed.
-            Place::Memory(offset) => space.map(range.start, len, file.fd(), *offset, access, len <= SHORT),
+            Place::Memory(offset) => space.map(range.start, len, file.fd(), *offset, access, populate),
             Place::Host(host, offset) => space.map(range.start, len, host.fd.as_fd(), *offset, access, false),
         };
         let result = match done {

@@ -1,5 +1,5 @@
 //! The patches of one address space.
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -39,6 +39,8 @@ struct State {
     former: BTreeMap<u64, Site>,
     /// The addresses behind those that cannot be patched.
     refused: HashSet<u64>,
+    /// How often those trapped that are neither.
+    seen: HashMap<u64, u32>,
     /// No more patches are to be made.
     closed: bool,
 }
@@ -47,6 +49,10 @@ struct State {
 const MOST_FORMER: usize = 1024;
 /// How many system calls that cannot be patched are remembered.
 const MOST_REFUSED: usize = 1024;
+/// How often a system call has to trap to be patched: a patch costs as much as so many traps by signal.
+const ENOUGH: u32 = 3;
+/// How many system calls are counted.
+const MOST_SEEN: usize = 4096;
 
 impl Patches {
     /// Tells whether there are none, without a lock.
@@ -60,6 +66,25 @@ impl Patches {
     pub fn wants(&self, next: u64) -> bool {
         let state = self.state.lock();
         !state.closed && !state.sites.contains_key(&next) && !state.refused.contains(&next)
+    }
+
+    /// The `syscall` that ends at `next` trapped: tells whether it is worth trying to patch it now.
+    #[must_use]
+    pub fn count(&self, next: u64) -> bool {
+        let mut state = self.state.lock();
+        if state.closed || state.sites.contains_key(&next) || state.refused.contains(&next) {
+            return false;
+        }
+        if state.seen.len() >= MOST_SEEN {
+            state.seen.clear();
+        }
+        let count = state.seen.entry(next).or_default();
+        *count += 1;
+        let enough = *count >= ENOUGH;
+        if enough {
+            state.seen.remove(&next);
+        }
+        enough
     }
 
     /// Remembers that it was not.

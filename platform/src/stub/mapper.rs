@@ -131,8 +131,8 @@ impl Mapper {
 
     /// Moves the mapper to the CPU of the stubs of this thread: a wake-up across CPUs costs several times the request.
     fn follow(&mut self) {
-        let place = crate::cpu::of_stubs();
-        self.eager = place.is_some_and(|(_, apart)| apart);
+        let place = crate::cpu::of_mapper();
+        self.eager = place.is_some_and(|(_, eager)| eager);
         if let Some((cpu, _)) = place.filter(|(cpu, _)| self.cpu != Some(*cpu)) {
             crate::cpu::bind(self.pid, cpu);
             self.cpu = Some(cpu);
@@ -148,7 +148,7 @@ impl Mapper {
             if nix::unistd::read(event, &mut count).is_ok() {
                 return Ok(u64::from_ne_bytes(count));
             }
-            std::thread::yield_now();
+            crate::cpu::give_way();
         }
         loop {
             // SAFETY: the slot holds the descriptor open for as long as it lives.

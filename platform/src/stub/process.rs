@@ -1,4 +1,5 @@
 //! Stub processes from birth to burial.
+use std::any::Any;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -25,6 +26,7 @@ struct Grave {
     pid: i32,
     _slot: Slot,
     _areas: Vec<Arc<AreaSlot>>,
+    _rest: Option<Box<dyn Any + Send>>,
 }
 
 impl Graveyard {
@@ -37,11 +39,17 @@ impl Graveyard {
         }
     }
 
-    /// Tells, once, whether the end of this process was meant.
+    /// Tells, once, whether the end of this process was meant, which has come. Nothing is kept for it any more.
     pub(crate) fn was_meant(&self, pid: i32) -> bool {
-        let mut meant = self.meant.lock();
-        let at = meant.iter().position(|known| *known == pid);
-        at.is_some_and(|at| meant.remove(at).is_some())
+        let meant = {
+            let mut meant = self.meant.lock();
+            let at = meant.iter().position(|known| *known == pid);
+            at.is_some_and(|at| meant.remove(at).is_some())
+        };
+        if meant {
+            self.sweep(libc::WNOHANG);
+        }
+        meant
     }
 
     /// Kills a stub; its page and its areas are free once it is gone.
@@ -49,7 +57,6 @@ impl Graveyard {
         self.mean(grave.pid);
         sys::tgkill(grave.pid, grave.pid, libc::SIGKILL).ok();
         self.graves.lock().push(grave);
-        self.sweep(libc::WNOHANG);
     }
 
     /// Reaps those that are dead; with options 0 waits until all are.
@@ -87,7 +94,7 @@ impl Stub {
 
     /// Its mapper.
     pub(crate) fn mapper(&mut self) -> &mut Mapper {
-        self.mapper.as_mut().expect("taken by drop only")
+        self.mapper.as_mut().expect("nobody asks the mapper of a stub that was killed")
     }
 
     /// Keeps the area of one of its threads for as long as the process can write to it.
@@ -105,18 +112,27 @@ impl Stub {
         if self.reaped {
             return None;
         }
-        let pid = self.mapper().pid();
+        let pid = self.mapper.as_ref()?.pid();
         let status = sys::wait(pid, libc::WNOHANG).ok().flatten();
         self.reaped = status.is_some();
         status
     }
 }
 
-impl Drop for Stub {
-    fn drop(&mut self) {
+impl Stub {
+    /// Kills the process, whose mapper is not to be asked for anything any more; `rest` is dropped once it is gone.
+    pub(crate) fn kill(&mut self, rest: Option<Box<dyn Any + Send>>) {
         let areas = std::mem::take(&mut self.areas);
         if let Some(mapper) = self.mapper.take().filter(|_| !self.reaped) {
-            self.graveyard.bury(Grave { pid: mapper.pid(), _slot: mapper.into_slot(), _areas: areas });
+            let pid = mapper.pid();
+            self.graveyard.bury(Grave { pid, _slot: mapper.into_slot(), _areas: areas, _rest: rest });
         }
+    }
+}
+
+impl Drop for Stub {
+    fn drop(&mut self) {
+        self.kill(None);
+        self.graveyard.sweep(libc::WNOHANG);
     }
 }

@@ -40,12 +40,15 @@ pub(super) mod offset {
     pub(in super::super) const INTERRUPT: usize = offset_of!(Area, interrupt);
     pub(in super::super) const SPIN_TICKS: usize = offset_of!(Area, spin_ticks);
     pub(in super::super) const SENTRY_ASLEEP: usize = offset_of!(Area, sentry_asleep);
+    pub(in super::super) const POLITE_TICKS: usize = offset_of!(Area, polite_ticks);
+    pub(in super::super) const RESULT: usize = offset_of!(Area, result);
     pub(in super::super) const EVENT: usize = offset_of!(Area, event);
     pub(in super::super) const STUB_ASLEEP: usize = offset_of!(Area, stub_asleep);
     pub(in super::super) const KIND: usize = offset_of!(Area, kind);
     pub(in super::super) const SIGNAL: usize = offset_of!(Area, signal);
     pub(in super::super) const CODE: usize = offset_of!(Area, code);
     pub(in super::super) const ERROR: usize = offset_of!(Area, error);
+    pub(in super::super) const HOGGED: usize = offset_of!(Area, hogged);
     pub(in super::super) const TRAP: usize = offset_of!(Area, trap);
     pub(in super::super) const ADDR: usize = offset_of!(Area, addr);
     pub(in super::super) const CR2: usize = offset_of!(Area, cr2);
@@ -74,7 +77,13 @@ pub(super) struct Area {
     pub(super) spin_ticks: AtomicU64,
     /// Written by the sentry: its thread sleeps on `event`, or is about to.
     pub(super) sentry_asleep: AtomicU32,
-    _line: [u32; 11],
+    _line: u32,
+    /// Written by the sentry: after how many ticks of that the thread lets others run in between.
+    pub(super) polite_ticks: AtomicU64,
+    /// Written by the sentry: what a patched call returns, where nothing else changed. On the command's cache line; those
+    /// of the registers stay with the thread then.
+    pub(super) result: AtomicU64,
+    _rest: [u32; 6],
     /// Written by the thread: the last command that is done, for a resumption by a trap. A futex of the sentry.
     pub(super) event: AtomicU32,
     /// Written by the thread: it sleeps on `command`, or is about to.
@@ -89,7 +98,8 @@ pub(super) struct Area {
     pub(super) error: AtomicU32,
     /// The processor's exception.
     pub(super) trap: AtomicU32,
-    _pad: u32,
+    /// Written by the thread: something else had its CPU for long while it looked for a command.
+    pub(super) hogged: AtomicU32,
     /// `si_addr`.
     pub(super) addr: AtomicU64,
     /// The address of a page fault.
@@ -322,6 +332,7 @@ impl AreaSlot {
             &area.stub_asleep,
             &area.kind,
             &area.signal,
+            &area.hogged,
         ] {
             word.store(0, Ordering::Relaxed);
         }

@@ -16,13 +16,14 @@
 use std::slice;
 
 use super::area::{AREA, STACK_TOP};
+use crate::cpu::HOG_TICKS;
 use crate::registers::{USER_CS, USER_DS};
 use crate::stub::filter;
 
 /// The size of the page.
 pub(crate) const SIZE: usize = 4096;
 /// The flag by which the processor traps after an instruction.
-const TRAP_FLAG: u64 = 0x100;
+pub(super) const TRAP_FLAG: u64 = 0x100;
 /// The signal by which a guest thread is interrupted.
 pub(super) const INTERRUPT: i32 = libc::SIGURG;
 
@@ -40,10 +41,6 @@ pub(super) mod kind {
     pub(in super::super) const FAILED: u32 = 5;
 }
 
-/// For how many ticks of the time stamp counter, around a microsecond, whoever looks for an answer lets nobody else have the
-/// CPU: answers to most system calls are there by then, and a switch costs as much.
-pub(crate) const POLITE_TICKS: u64 = 1 << 12;
-
 /// The low bits of a command.
 pub(super) mod command {
     /// Load the FPU state, and run the guest.
@@ -54,8 +51,10 @@ pub(super) mod command {
     pub(in super::super) const SAVE_FPU: u32 = 2;
     /// Load the FPU state.
     pub(in super::super) const LOAD_FPU: u32 = 3;
+    /// Run the guest from where it made a patched call, with the registers that it had but for the result.
+    pub(in super::super) const RETURN: u32 = 4;
     /// The bits.
-    pub(in super::super) const MASK: u32 = 3;
+    pub(in super::super) const MASK: u32 = 7;
 }
 
 // Registers in the entry: rbx the region, r13 the ucontext, r15 the siginfo, r14d the signal, rbp the place.
@@ -151,7 +150,9 @@ sentrybox_thread_saved:
     shl rdx, 32
     or rax, rdx
     add r8, rax
-    lea r10, [rax + {polite}]
+    mov r10, [rip + E + {polite_ticks}]
+    add r10, rax
+    mov rsi, rax
 .Lthread_spin:
     pause
     cmp [rip + E + {command}], r9d
@@ -159,6 +160,11 @@ sentrybox_thread_saved:
     rdtsc
     shl rdx, 32
     or rax, rdx
+    mov rdi, rax
+    sub rdi, rsi
+    mov rsi, rax
+    cmp rdi, {hog}
+    jae .Lthread_hogged
     cmp rax, r8
     jae .Lthread_sleep
     cmp rax, r10
@@ -166,6 +172,8 @@ sentrybox_thread_saved:
     mov eax, {sched_yield}
     syscall
     jmp .Lthread_spin
+.Lthread_hogged:
+    mov dword ptr [rip + E + {hogged}], 1
 .Lthread_sleep:
     mov eax, 1
     xchg [rip + E + {stub_asleep}], eax
@@ -185,6 +193,8 @@ sentrybox_thread_saved:
     and eax, {mask}
     cmp eax, {resume}
     je .Lthread_resume
+    cmp eax, {return_}
+    je .Lthread_return
     mov ecx, eax
     mov eax, -1
     mov edx, -1
@@ -268,6 +278,29 @@ sentrybox_thread_start:
     popfq
     mov rsp, [rip + E + {rsp}]
     jmp qword ptr [rip + E + {rip_}]
+.Lthread_return:
+    cmp dword ptr [rip + E + {interrupt}], 0
+    jne .Lthread_stay
+    lea rsp, [rip + TOP]
+    push qword ptr [rip + E + {eflags}]
+    mov rdi, [rip + E + {rdi}]
+    mov rsi, [rip + E + {rsi}]
+    mov rdx, [rip + E + {rdx}]
+    mov r8, [rip + E + {r8}]
+    mov r9, [rip + E + {r9}]
+    mov r10, [rip + E + {r10}]
+    mov r11, [rip + E + {r11}]
+    mov r12, [rip + E + {r12}]
+    mov r13, [rip + E + {r13}]
+    mov r14, [rip + E + {r14}]
+    mov r15, [rip + E + {r15}]
+    mov rbx, [rip + E + {rbx}]
+    mov rbp, [rip + E + {rbp}]
+    mov rax, [rip + E + {result}]
+    mov rcx, [rip + E + {rcx}]
+    popfq
+    mov rsp, [rip + E + {rsp}]
+    jmp qword ptr [rip + E + {tail}]
 .Lthread_stay:
     mov dword ptr [rip + E + {signal}], 0
     mov dword ptr [rip + E + {kind}], {leaving}
@@ -414,9 +447,12 @@ sentrybox_thread_end:
     failed = const kind::FAILED,
     mask = const command::MASK,
     resume = const command::RESUME,
+    return_ = const command::RETURN,
     resume_loaded = const command::RESUME_LOADED,
     save_fpu = const command::SAVE_FPU,
-    polite = const POLITE_TICKS,
+    polite_ticks = const super::area::offset::POLITE_TICKS,
+    hog = const HOG_TICKS,
+    hogged = const super::area::offset::HOGGED,
     sigurg = const INTERRUPT,
     trap_flag = const TRAP_FLAG,
     user_cs = const USER_CS,
@@ -433,6 +469,7 @@ sentrybox_thread_end:
     interrupt = const super::area::offset::INTERRUPT,
     spin_ticks = const super::area::offset::SPIN_TICKS,
     sentry_asleep = const super::area::offset::SENTRY_ASLEEP,
+    result = const super::area::offset::RESULT,
     event = const super::area::offset::EVENT,
     stub_asleep = const super::area::offset::STUB_ASLEEP,
     kind = const super::area::offset::KIND,

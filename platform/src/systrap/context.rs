@@ -63,6 +63,10 @@ impl SystrapContext {
         registers::sanitize(&mut wanted, current);
         let removals = || patches.map_or(0, Patches::removals);
         let after_call = tail.take().filter(|(_, then)| wanted.rip == current.rip && *then == removals());
+        let result = Registers { rax: wanted.rax, orig_rax: wanted.orig_rax, ..*current };
+        let steps = wanted.eflags & super::code::TRAP_FLAG != 0;
+        let returns = after_call.is_some() && result == wanted && !steps;
+        let mut returns = returns && thread.give_result(wanted.rax);
         *current = wanted;
         let mut rip = after_call.map_or_else(|| resumption(patches, current.rip), |(tail, _)| tail);
         loop {
@@ -70,8 +74,11 @@ impl SystrapContext {
             // A guest that has no use for its GS base lends it to the stub, whose patched calls find their area by it.
             let lent = thread.slot.region() + AREA;
             let gs_base = if current.gs_base == 0 { lent } else { current.gs_base };
-            thread.area().store_registers(&Registers { rip, ..*current }, gs_base);
-            thread.resume(waiting, space.life(), interrupter, &mut || pace.loosen())?;
+            if !returns {
+                thread.area().store_registers(&Registers { rip, ..*current }, gs_base);
+            }
+            thread.resume(waiting, returns, space.life(), interrupter, &mut || pace.loosen())?;
+            returns = false;
             let event = trap::event(thread.area(), current);
             let own_gs = current.gs_base != lent;
             if !own_gs {
@@ -132,8 +139,8 @@ impl Context for SystrapContext {
         }
         let waiting = self.pace.enter();
         let result = self.run(regs, waiting);
-        let looked = self.thread().looked();
-        self.pace.leave(looked);
+        let hogged = self.thread().take_hogged();
+        self.pace.leave(hogged);
         self.interrupter.leave(matches!(result, Ok(Trap::Interrupted)));
         result
     }
@@ -148,6 +155,10 @@ impl Context for SystrapContext {
 
     fn rest(&self) -> Duration {
         self.pace.rest()
+    }
+
+    fn rested(&self) {
+        self.pace.rested();
     }
 
     fn interrupter(&self) -> Arc<dyn Interrupt> {

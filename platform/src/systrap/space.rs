@@ -1,4 +1,5 @@
 //! An address space: one stub process.
+use std::any::Any;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -123,9 +124,7 @@ impl SystrapSpace {
 
     fn request_all(&self, call: &'static str, operations: &[Operation]) -> Result<(), PlatformError> {
         let mut state = self.state.lock();
-        if self.life.has_ended() {
-            return Err(PlatformError::StubDied { pid: self.pid(), what: "it ended" });
-        }
+        self.check_life()?;
         state.settle()?;
         for part in operations.chunks(MAX_OPERATIONS) {
             state.stub.mapper().request(call, part)?;
@@ -133,8 +132,17 @@ impl SystrapSpace {
         Ok(())
     }
 
+    /// To be called with the lock.
+    fn check_life(&self) -> Result<(), PlatformError> {
+        if self.life.has_ended() {
+            return Err(PlatformError::StubDied { pid: self.pid(), what: "it ended" });
+        }
+        Ok(())
+    }
+
     fn new_thread(&self) -> Result<Thread, PlatformError> {
         let mut state = self.state.lock();
+        self.check_life()?;
         state.settle()?;
         if let Some(thread) = state.spare.pop() {
             return Ok(thread);
@@ -215,6 +223,13 @@ impl AddressSpace for SystrapSpace {
 
     fn patches(&self) -> Option<Arc<Patches>> {
         self.patches.clone()
+    }
+
+    fn end(&self, rest: Box<dyn Any + Send>) -> Option<Box<dyn Any + Send>> {
+        let mut state = self.state.lock();
+        self.life.ended.store(true, Ordering::SeqCst);
+        state.stub.kill(Some(rest));
+        None
     }
 
     fn new_context(self: Arc<Self>) -> Result<Box<dyn Context>, PlatformError> {

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use super::area::{Area, AreaSlot, FPU_ROOM};
-use super::code::{POLITE_TICKS, command, kind};
+use super::code::{command, kind};
 use super::interrupt::Interrupter;
 use super::space::Life;
 use crate::{FpuState, PlatformError, fpu, sys};
@@ -24,7 +24,6 @@ pub(super) struct Thread {
     waiting: Waiting,
     /// The FPU state in the slot is the one that the guest is to go on with.
     loads: bool,
-    looked: Looked,
 }
 
 /// How a wait is done.
@@ -34,19 +33,9 @@ pub(super) struct Waiting {
     pub(super) sentry_ticks: u64,
     /// How long the thread is to look for the next command.
     pub(super) stub_ticks: u64,
+    /// After how long either lets others have the CPU in between.
+    pub(super) polite_ticks: u64,
 }
-
-/// How the event of the last command was found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Looked {
-    /// By looking, or after a sleep.
-    Freely,
-    /// By looking, and something else than guest threads and their like had the CPU for long.
-    Hogged,
-}
-
-/// How long something has to have the CPU to be a hog, in ticks: around half a millisecond.
-const HOG_TICKS: u64 = 1 << 20;
 
 impl Thread {
     pub(super) const fn new(tid: i32, slot: Arc<AreaSlot>) -> Self {
@@ -56,9 +45,8 @@ impl Thread {
             command: 0,
             previous: 0,
             answered: true,
-            waiting: Waiting { sentry_ticks: 0, stub_ticks: 0 },
+            waiting: Waiting { sentry_ticks: 0, stub_ticks: 0, polite_ticks: 0 },
             loads: false,
-            looked: Looked::Freely,
         }
     }
 
@@ -66,9 +54,14 @@ impl Thread {
         self.slot.area()
     }
 
-    /// How the last event was found.
-    pub(super) const fn looked(&self) -> Looked {
-        self.looked
+    /// Tells whether it found that something else had its CPU for long, since the last time. A guest can make that up.
+    pub(super) fn take_hogged(&self) -> bool {
+        let hogged = &self.area().hogged;
+        let found = hogged.load(Ordering::Relaxed) != 0;
+        if found {
+            hogged.store(0, Ordering::Relaxed);
+        }
+        found
     }
 
     /// Tells whether the thread is where it takes commands, as far as the sentry knows.
@@ -76,7 +69,14 @@ impl Thread {
         self.answered
     }
 
-    /// Runs the guest, from the registers in the area, until there is an event. `before_sleep` is called where that does not
+    /// Tells the thread what its patched call returns, for [`Self::resume`] to let it go on with all else as it was; false if
+    /// it has something else to do too.
+    pub(super) fn give_result(&self, result: u64) -> bool {
+        self.area().result.store(result, Ordering::Relaxed);
+        !self.loads
+    }
+
+    /// Runs the guest, from the registers in the area, or after a patched call if `returns`, until there is an event. `before_sleep` is called where that does not
     /// come soon.
     ///
     /// # Errors
@@ -84,13 +84,19 @@ impl Thread {
     pub(super) fn resume(
         &mut self,
         waiting: Waiting,
+        returns: bool,
         life: &Life,
         interrupter: &Interrupter,
         before_sleep: &mut dyn FnMut(),
     ) -> Result<(), PlatformError> {
         self.waiting = waiting;
         self.area().spin_ticks.store(waiting.stub_ticks, Ordering::Relaxed);
-        self.issue(if self.loads { command::RESUME_LOADED } else { command::RESUME });
+        self.area().polite_ticks.store(waiting.polite_ticks, Ordering::Relaxed);
+        self.issue(match self.loads {
+            _ if returns => command::RETURN,
+            true => command::RESUME_LOADED,
+            false => command::RESUME,
+        });
         if !self.spin(waiting.sentry_ticks) {
             before_sleep();
             self.sleep(life, |since| {
@@ -171,24 +177,17 @@ impl Thread {
             return self.has_event();
         }
         let start = sys::ticks();
-        let mut last = start;
-        self.looked = Looked::Freely;
         loop {
             if self.has_event() {
                 return true;
             }
             std::hint::spin_loop();
-            let now = sys::ticks();
-            if now.saturating_sub(last) > HOG_TICKS {
-                self.looked = Looked::Hogged;
-            }
-            last = now;
-            let waited = now.saturating_sub(start);
+            let waited = sys::ticks().saturating_sub(start);
             if waited > ticks {
                 return false;
             }
-            if waited > POLITE_TICKS {
-                std::thread::yield_now();
+            if waited > self.waiting.polite_ticks {
+                crate::cpu::give_way();
             }
         }
     }
