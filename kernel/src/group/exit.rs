@@ -144,7 +144,8 @@ impl Kernel {
                 (node.parent, node.exit_signal, traced)
             };
             let parent_group = parent.and_then(|p| self.thread_group(p));
-            let wanted = parent_group.as_ref().is_some_and(|p| signal_parent(p, group, exit_signal, status) || traced);
+            let wanted =
+                parent_group.as_ref().is_some_and(|p| signal_parent(p, group, exit_signal, status) || traced);
             let mut tree = self.tree.lock();
             let draining = tree.draining;
             match tree.node_mut(tgid) {

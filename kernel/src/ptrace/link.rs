@@ -132,7 +132,8 @@ impl CurrentTask {
         let parent_thread = tree.node(self.tgid()).filter(|n| n.parent.is_some()).map(|n| n.parent_thread);
         let tracer = tree.task(parent_thread.ok_or(Errno::EPERM)?).ok_or(Errno::EPERM)?;
         let theirs = tracer.credentials();
-        if !self.credentials().cap_permitted.is_subset(theirs.cap_permitted) && !theirs.has_cap(Cap::SYS_PTRACE)
+        if !self.credentials().cap_permitted.is_subset(theirs.cap_permitted)
+            && !theirs.has_cap(Cap::SYS_PTRACE)
         {
             return Err(Errno::EPERM);
         }

@@ -61,8 +61,7 @@ impl CurrentTask {
     /// Tells whether a stop is to end, or not to begin, because the thread dies. In the stop of its exit it takes `SIGKILL` from
     /// outside, or the end of the container, to end it.
     fn must_go(&self, exits: bool) -> bool {
-        signal::is_killed(self)
-            || if exits { self.kernel().tree.lock().draining } else { self.is_leaving() }
+        signal::is_killed(self) || if exits { self.kernel().tree.lock().draining } else { self.is_leaving() }
     }
 
     /// Stops until the tracer lets the thread go on.

@@ -170,7 +170,8 @@ impl Tracee {
         let kernel = self.task.kernel();
         let link = {
             let mut tree = kernel.tree.lock();
-            let mine = tree.traces.get(&self.task.tid()).is_some_and(|l| Arc::ptr_eq(&l.tracer, &self.tracer));
+            let mine =
+                tree.traces.get(&self.task.tid()).is_some_and(|l| Arc::ptr_eq(&l.tracer, &self.tracer));
             if mine { kernel.take_link(&mut tree, self.task.tid()) } else { None }
         };
         kernel.forget_link(&link.ok_or(Errno::ESRCH)?, Some(signal));

@@ -8,8 +8,8 @@ use memmap::MemoryManager;
 
 use super::start::host_error;
 use super::{CurrentTask, MmUser, Mode};
-use crate::ptrace;
 use crate::loader::{LoadContext, LoadedImage, load};
+use crate::ptrace;
 use crate::slot::Slots;
 use crate::spawn::{initial_registers, program_name};
 use crate::{Credentials, ExecImage, ExecStrings, OpenInterpreter, RLIMIT_STACK, close_file};
@@ -47,7 +47,8 @@ impl CurrentTask {
         self.state.lock().interrupt = Some(context.interrupter());
         self.release_memory();
         self.context = context;
-        self.regs = Registers { orig_rax: self.regs.orig_rax, rax: self.regs.rax, ..initial_registers(&loaded) };
+        self.regs =
+            Registers { orig_rax: self.regs.orig_rax, rax: self.regs.rax, ..initial_registers(&loaded) };
         self.become_program(mm, name, loaded);
         if self.is_traced() {
             self.forbid_patches();

@@ -1,8 +1,8 @@
 //! The loop of a task's host thread: run the program, answer what it traps for.
 use std::sync::atomic::Ordering;
 
-use abi::{Errno, Signal};
 use abi::siginfo::SI_KERNEL;
+use abi::{Errno, Signal};
 use platform::Trap;
 
 use super::last_trap::LastTrap;
@@ -106,7 +106,10 @@ impl CurrentTask {
                 return;
             }
         }
-        if !emulated && self.wants_call() && (self.tracing.watched() & watch::FILTERED == 0 || self.may_call()) {
+        if !emulated
+            && self.wants_call()
+            && (self.tracing.watched() & watch::FILTERED == 0 || self.may_call())
+        {
             self.make_syscall();
         }
         if self.tracing.watched() & watch::TRACED != 0 && !self.is_leaving() {

@@ -209,8 +209,7 @@ impl CurrentTask {
         let (code, status, raw) = told(event);
         let ended = matches!(event, Event::Ended(_));
         let usage = if ended { task.usage() } else { Usage::default() };
-        let result =
-            WaitResult { pid: task.tid(), uid: task.credentials().uid, code, status, raw, usage };
+        let result = WaitResult { pid: task.tid(), uid: task.credentials().uid, code, status, raw, usage };
         if ended && args.options & WNOWAIT == 0 {
             self.kernel().forget_link(link, None);
         }
