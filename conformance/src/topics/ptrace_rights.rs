@@ -242,7 +242,7 @@ fn garbage_registers() -> CaseResult {
     for round in 0..60 {
         let child = traced_with(0, || 0)?;
         for index in 0..27 {
-            if random.next() % 3 == 0 {
+            if random.next().is_multiple_of(3) {
                 let _ = ptrace(libc::PTRACE_POKEUSER, child, 8 * index, random.word());
             }
         }
