@@ -79,7 +79,9 @@ impl CurrentTask {
             state.notify &= code >> 8 != event::STOP;
             self.tracing.note_traps(&state);
             state.message = message;
+            state.stops += 1;
             state.stop = Some(Stop {
+                number: state.stops,
                 code,
                 info,
                 regs: self.regs,
