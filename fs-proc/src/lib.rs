@@ -23,6 +23,7 @@ use vfs::{FileSystem, FileSystemType, InodeOps, OpCx, StatFs, anonymous_device, 
 use self::inode::ProcInode;
 use self::node::Node;
 
+pub use pid::cmdline;
 pub use system::{RELEASE, VERSION};
 
 /// Which of the two file systems.

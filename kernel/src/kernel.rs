@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use abi::Errno;
 use memmap::MemoryFile;
@@ -11,13 +12,15 @@ use platform::Platform;
 use sync::{Clock, LockClass, Mutex, WaitQueue};
 
 use crate::loader::HostAuxv;
+use crate::observe::Observer;
 use crate::quota::Quota;
 use crate::seccomp::Seccomp;
-use crate::task::Task;
+use crate::task::{CpuTimes, Task, Workers};
 use crate::timer::TimerQueue;
 use crate::tree::Tree;
+use crate::usage::Hook;
 use crate::{
-    Credentials, CurrentTask, ExecImage, ExecStrings, ExitStatus, FdTable, File, Futexes, Limits,
+    Credentials, CurrentTask, ExecImage, ExecStrings, ExitStatus, FdTable, File, Futexes, IdMaps, Limits,
     OpenInterpreter, ProcessGroup, Session, SlotId, TaskResource, ThreadGroup,
 };
 
@@ -152,6 +155,10 @@ pub struct Kernel {
     boot_time_realtime_ns: u64,
     syscalls: OnceLock<Arc<dyn Syscalls>>,
     pidfds: OnceLock<Arc<PidfdFactory>>,
+    pub(crate) observer: OnceLock<Arc<dyn Observer>>,
+    pub(crate) out_of_memory: OnceLock<Hook>,
+    /// What processes that were removed have used.
+    pub(crate) past_cpu: Mutex<CpuTimes>,
     pub(crate) exit_hooks: Mutex<Vec<Arc<ExitHook>>>,
     /// Its number among the PID namespaces of the sandbox, and the number given last.
     pub(crate) namespace: u32,
@@ -161,8 +168,11 @@ pub struct Kernel {
     /// Is notified (`IN`) when a process is removed.
     pub(crate) group_events: WaitQueue,
     unsupported: Mutex<BTreeMap<&'static str, u64>>,
+    id_maps: OnceLock<IdMaps>,
     quota: Quota,
     pub(crate) paused: AtomicBool,
+    /// Host threads for its tasks.
+    pub(crate) workers: Workers,
     pub(crate) tree: Mutex<Tree<Arc<Task>, Arc<ThreadGroup>>>,
 }
 
@@ -192,18 +202,23 @@ impl Kernel {
             random: Arc::new(args.random),
             syscalls: OnceLock::new(),
             pidfds: OnceLock::new(),
+            id_maps: OnceLock::new(),
+            observer: OnceLock::new(),
+            out_of_memory: OnceLock::new(),
+            past_cpu: Mutex::new(LockClass::Leaf, CpuTimes::default()),
             exit_hooks: Mutex::new(LockClass::Leaf, Vec::new()),
             attached: Mutex::new(LockClass::Leaf, Vec::new()),
             group_events: WaitQueue::new(),
             unsupported: Mutex::new(LockClass::Leaf, BTreeMap::new()),
             quota: Quota::default(),
             paused: AtomicBool::new(false),
+            workers: Workers::default(),
             tree: Mutex::new(LockClass::TaskTree, Tree::default()),
         })
     }
 
     /// Makes a PID namespace beside this one: without processes, its first one will be its init. Memory, clocks, futexes,
-    /// names and who answers system calls are the same; what upper crates attached is not.
+    /// names and who answers system calls are the same; what upper crates attached is not, and memory is on an account of its own.
     #[must_use]
     pub fn new_pid_namespace(&self) -> Arc<Self> {
         let hooks = self.exit_hooks.lock().clone();
@@ -212,7 +227,8 @@ impl Kernel {
         Arc::new(Self {
             quota,
             paused: AtomicBool::new(false),
-            memory_file: Arc::clone(&self.memory_file),
+            workers: self.workers.clone(),
+            memory_file: self.memory_file.new_account(),
             platform: Arc::clone(&self.platform),
             clock: Arc::clone(&self.clock),
             host: self.host,
@@ -226,12 +242,27 @@ impl Kernel {
             namespaces: Arc::clone(&self.namespaces),
             syscalls: self.syscalls.clone(),
             pidfds: self.pidfds.clone(),
+            id_maps: OnceLock::new(),
+            observer: OnceLock::new(),
+            out_of_memory: OnceLock::new(),
+            past_cpu: Mutex::new(LockClass::Leaf, CpuTimes::default()),
             exit_hooks: Mutex::new(LockClass::Leaf, hooks),
             attached: Mutex::new(LockClass::Leaf, Vec::new()),
             group_events: WaitQueue::new(),
             unsupported: Mutex::new(LockClass::Leaf, BTreeMap::new()),
             tree: Mutex::new(LockClass::TaskTree, Tree::default()),
         })
+    }
+
+    /// Says which users and groups there are; the first word counts.
+    pub fn set_id_maps(&self, maps: IdMaps) {
+        // Said once, before there is a process.
+        let _first = self.id_maps.set(maps);
+    }
+
+    /// Which users and groups there are.
+    pub fn id_maps(&self) -> &IdMaps {
+        self.id_maps.get_or_init(IdMaps::default)
     }
 
     /// Keeps a value of an upper crate, one of each type.
@@ -367,7 +398,7 @@ impl Kernel {
     #[must_use]
     pub fn memory(&self) -> (u64, u64) {
         let total = self.memory_file.total().min(self.quota.memory());
-        (total, self.memory_file.usage_bytes().min(total))
+        (total, self.memory_file.own_bytes().min(total))
     }
     /// How many threads there are.
     #[must_use]
@@ -430,14 +461,27 @@ impl Kernel {
     /// Sleeps until the process has exited; tells how it did. Not for guest threads.
     #[must_use]
     pub fn wait_exit(&self, group: &Arc<ThreadGroup>) -> ExitStatus {
+        loop {
+            if let Some(status) = self.wait_exit_for(group, None) {
+                break status;
+            }
+        }
+    }
+
+    /// Sleeps until the process has exited, but no longer than `limit`; tells how it did, if it did. Not for guest threads.
+    #[must_use]
+    pub fn wait_exit_for(&self, group: &Arc<ThreadGroup>, limit: Option<Duration>) -> Option<ExitStatus> {
+        let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
         let waiter = sync::Waiter::new();
         let key =
             group.exit_events().register(sync::PollEvents::IN, Arc::clone(&waiter) as Arc<dyn sync::Wake>);
         let status = loop {
-            if let Some(status) = group.final_status() {
+            let status = group.final_status();
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if status.is_some() || left.is_some_and(|left| left.is_zero()) {
                 break status;
             }
-            waiter.wait(None);
+            waiter.wait(left);
         };
         group.exit_events().unregister(key);
         status

@@ -1,7 +1,9 @@
 //! On which CPU a sentry thread and its guest thread run: together, because a switch on one CPU costs an eighth of one
-//! across two, and the host's scheduler, left alone, would wake each of them wherever it finds an idle CPU.
+//! across two, and the host's scheduler, left alone, would wake each of them wherever it finds an idle CPU; or apart, on a
+//! couple of CPUs, of which one is for the sentry's threads and one for the stubs': then each half of a pair may look for
+//! the other, and pairs that wake each other meet on either CPU.
 //!
-//! A pair moves when another pair was just seen on its CPU while some CPU saw none for a while. For the load of the rest of
+//! A pair that is together moves when another pair was just seen on its CPU while some CPU saw none for a while. For the load of the rest of
 //! the machine the host's scheduler is asked: for one switch whenever the pair has been bound for long, and as long as the
 //! guest runs without a trap to speak of. Nothing ticks.
 use std::cell::Cell;
@@ -25,6 +27,8 @@ const LONG_TICKS: u64 = 1 << 21;
 thread_local! {
     /// The CPU that this thread is bound to, and since when.
     static BOUND: Cell<Option<(usize, u64)>> = const { Cell::new(None) };
+    /// The CPU of the stubs that this thread serves, where that is another.
+    static APART: Cell<Option<usize>> = const { Cell::new(None) };
 }
 
 /// The CPUs that the process may use, and what its pairs do there; nothing if there is one only.
@@ -35,6 +39,19 @@ pub(crate) struct Cpus(Option<Arc<Machine>>);
 struct Machine {
     all: CpuSet,
     loads: Vec<Load>,
+    couples: Vec<Couple>,
+}
+
+/// Two CPUs for pairs that live apart.
+#[derive(Debug)]
+#[repr(align(64))]
+struct Couple {
+    sentry: usize,
+    stub: usize,
+    /// Pairs that live here.
+    pairs: AtomicU32,
+    /// Pairs whose guest runs.
+    inside: AtomicU32,
 }
 
 /// What was seen on one CPU. Hints, each by itself; on cache lines of their own, which stay with the CPU.
@@ -71,7 +88,14 @@ impl Cpus {
         let member = |number: &usize| all.is_set(*number).unwrap_or(false);
         let load = |number| Load { number, ..Load::default() };
         let loads: Vec<Load> = (0..CpuSet::count()).filter(member).map(load).collect();
-        Self((loads.len() > 1).then(|| Arc::new(Machine { all, loads })))
+        let couples = loads.as_chunks::<2>().0.iter().map(|[sentry, stub]| Couple {
+            sentry: sentry.number,
+            stub: stub.number,
+            pairs: AtomicU32::new(0),
+            inside: AtomicU32::new(0),
+        });
+        let couples = couples.collect();
+        Self((loads.len() > 1).then(|| Arc::new(Machine { all, loads, couples })))
     }
 }
 
@@ -108,19 +132,27 @@ pub(crate) struct Placement {
     entered: u64,
     /// The CPU counted as having this pair inside.
     counted: Option<usize>,
+    /// The couple of CPUs that the pair lives on.
+    couple: Option<usize>,
 }
 
 impl Placement {
-    /// Binds a new guest thread and the calling thread to a CPU.
-    pub(crate) fn new(cpus: Cpus, tid: i32) -> Self {
-        let placement = Self { tid, cpus, entered: 0, counted: None };
-        if let Some(machine) = &placement.cpus.0 {
+    /// The place of a new guest thread, which is nowhere yet.
+    pub(crate) const fn new(cpus: Cpus, tid: i32) -> Self {
+        Self { tid, cpus, entered: 0, counted: None, couple: None }
+    }
+
+    /// Binds it and the calling thread to a CPU.
+    pub(crate) fn settle(&self) {
+        if let Some(machine) = &self.cpus.0 {
+            APART.set(None);
             match BOUND.get() {
-                Some((cpu, _)) => bind(tid, cpu),
-                None => placement.bind_near(machine, ticks()),
+                Some((cpu, _)) => {
+                    bind(self.tid, cpu);
+                }
+                None => self.bind_near(machine, ticks()),
             }
         }
-        placement
     }
 
     /// Before the guest runs.
@@ -128,6 +160,7 @@ impl Placement {
         let Some(machine) = &self.cpus.0 else { return };
         let now = ticks();
         self.entered = now;
+        APART.set(None);
         let Some((cpu, since)) = BOUND.get() else { return };
         let stay = now.wrapping_sub(since);
         if stay > BOUND_TICKS {
@@ -173,23 +206,72 @@ impl Placement {
         }
     }
 
-    /// Puts the guest thread on another CPU than the calling thread's, which stays where it is. Tells whether it could.
-    pub(crate) fn part(&self) -> bool {
-        let (Some(machine), Ok(cpu)) = (&self.cpus.0, sched_getcpu()) else { return false };
-        let mut others = machine.all;
-        if others.unset(cpu).is_err() || sched_setaffinity(Pid::from_raw(self.tid), &others).is_err() {
+    fn couple(&self) -> Option<&Couple> {
+        self.cpus.0.as_ref()?.couples.get(self.couple?)
+    }
+
+    /// Puts both on a couple of CPUs. Tells whether it could.
+    pub(crate) fn part(&mut self) -> bool {
+        let Some(machine) = &self.cpus.0 else { return false };
+        let couples = machine.couples.iter().enumerate();
+        let Some((index, couple)) = couples.min_by_key(|(_, couple)| couple.inside.load(Relaxed)) else {
+            return false;
+        };
+        if !bind(self.tid, couple.stub) {
             return false;
         }
-        bind(0, cpu);
-        BOUND.set(Some((cpu, ticks())));
+        if BOUND.get().is_none_or(|(cpu, _)| cpu != couple.sentry) && !bind(0, couple.sentry) {
+            return false;
+        }
+        BOUND.set(Some((couple.sentry, ticks())));
+        APART.set(Some(couple.stub));
+        couple.pairs.fetch_add(1, Relaxed);
+        self.couple = Some(index);
         true
     }
 
+    /// Lets the guest thread of a pair that is apart run anywhere.
+    pub(crate) fn loosen(&self) {
+        if let Some(machine) = &self.cpus.0 {
+            sched_setaffinity(Pid::from_raw(self.tid), &machine.all).ok();
+        }
+    }
+
+    /// Puts it where it was again.
+    pub(crate) fn hold(&self) {
+        if let Some(couple) = self.couple() {
+            bind(self.tid, couple.stub);
+        }
+    }
+
+    /// Before the guest of a pair that is apart runs. Gives how many others run on the same couple.
+    pub(crate) fn enter_apart(&self) -> u32 {
+        self.couple().map_or(0, |couple| {
+            APART.set(Some(couple.stub));
+            couple.inside.fetch_add(1, Relaxed)
+        })
+    }
+
+    /// After it.
+    pub(crate) fn leave_apart(&self) {
+        if let Some(couple) = self.couple() {
+            couple.inside.fetch_sub(1, Relaxed);
+        }
+    }
+
     /// Puts both on one CPU.
-    pub(crate) fn join(&self) {
+    pub(crate) fn join(&mut self) {
+        self.forget_couple();
         if let Some(machine) = &self.cpus.0 {
             self.bind_near(machine, ticks());
         }
+    }
+
+    fn forget_couple(&mut self) {
+        if let Some(couple) = self.couple() {
+            couple.pairs.fetch_sub(1, Relaxed);
+        }
+        self.couple = None;
     }
 
     fn bind_both(&self, cpu: usize, now: u64) {
@@ -199,15 +281,20 @@ impl Placement {
     }
 }
 
-/// The CPU that this thread is bound to.
-pub(crate) fn bound() -> Option<usize> {
-    BOUND.get().map(|(cpu, _)| cpu)
+impl Drop for Placement {
+    fn drop(&mut self) {
+        self.forget_couple();
+    }
 }
 
-/// Lets a thread run on one CPU only, 0 being the caller. What the host does not allow is no error: it only costs time.
-pub(crate) fn bind(tid: i32, cpu: usize) {
+/// The CPU that the stubs are to be on that this thread serves, and whether it is another than this thread's.
+pub(crate) fn of_stubs() -> Option<(usize, bool)> {
+    let together = || BOUND.get().map(|(cpu, _)| (cpu, false));
+    APART.get().map(|cpu| (cpu, true)).or_else(together)
+}
+
+/// Lets a thread run on one CPU only, 0 being the caller; tells whether the host allows it. It only costs time if not.
+pub(crate) fn bind(tid: i32, cpu: usize) -> bool {
     let mut set = CpuSet::new();
-    if set.set(cpu).is_ok() {
-        sched_setaffinity(Pid::from_raw(tid), &set).ok();
-    }
+    set.set(cpu).is_ok() && sched_setaffinity(Pid::from_raw(tid), &set).is_ok()
 }

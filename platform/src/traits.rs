@@ -3,6 +3,7 @@ use std::fmt::Debug;
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use abi::{Registers, Signal};
 
@@ -253,6 +254,13 @@ pub trait AddressSpace: Send + Sync + Debug {
         Ok(())
     }
 
+    /// Has the host show the process that holds the space by these words, as far as it can; its process id in the sentry's
+    /// PID namespace. `None` where no process holds it, or it has ended.
+    fn show_as(&self, words: &[u8]) -> Option<i32> {
+        let _ = words;
+        None
+    }
+
     /// The patches of system calls, for the owner of the memory to make; `None` where the back end has no use for any.
     fn patches(&self) -> Option<Arc<Patches>> {
         None
@@ -284,6 +292,12 @@ pub trait Context: Debug {
     /// `None` if they are to trap.
     fn answer_ids(&mut self, ids: Option<(i32, i32)>) {
         let _ = ids;
+    }
+
+    /// The thread is about to wait for something that others of the sentry's threads do. Gives how long it is to look
+    /// whether it is done, letting others have the CPU in between, before it sleeps.
+    fn rest(&self) -> Duration {
+        Duration::ZERO
     }
 
     /// The handle by which any thread stops the guest.

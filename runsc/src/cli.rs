@@ -91,6 +91,10 @@ pub(crate) struct Global {
     /// How many bytes of a buffer are reported
     #[arg(long, value_name = "BYTES", default_value_t = 64)]
     pub(crate) strace_log_size: usize,
+    /// File or FIFO that what programs do is told to, a line of JSON an event; %ID% is replaced. The annotation
+    /// dev.sentrybox.events=off excepts a container
+    #[arg(long, value_name = "FILE")]
+    pub(crate) events_log: Option<PathBuf>,
     /// What runs the container's code
     #[arg(long, value_name = "NAME", default_value = "systrap")]
     pub(crate) platform: String,

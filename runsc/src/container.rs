@@ -1,5 +1,5 @@
 //! A container that exists.
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -36,6 +36,16 @@ impl Container {
         Ok(Self { folder, state })
     }
 
+    /// The process id of its sentry.
+    ///
+    /// # Errors
+    /// When it is in the sandbox of another container that is gone.
+    pub(crate) fn sentry(&self) -> Result<i32> {
+        let Some(first) = &self.state.sandbox else { return Ok(self.state.pid) };
+        let root = self.folder.path.parent().context("the state has no folder")?;
+        Ok(Folder::open(root, first)?.load()?.pid)
+    }
+
     /// Connects to its sentry.
     ///
     /// # Errors
@@ -50,8 +60,16 @@ impl Container {
     /// # Errors
     /// When it does not answer, or answers with an error.
     pub(crate) fn ask(&self, request: &Request) -> Result<Response> {
+        self.ask_with(request, &[])
+    }
+
+    /// The same, with descriptors.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub(crate) fn ask_with(&self, request: &Request, fds: &[BorrowedFd<'_>]) -> Result<Response> {
         let channel = self.connect()?;
-        channel.send(request, &[])?;
+        channel.send(request, fds)?;
         match channel.receive()?.0 {
             Response::Error(message) => bail!("{message}"),
             answer => Ok(answer),

@@ -11,6 +11,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use sandbox::control::{Channel, Request, Response};
 use sandbox::launch::killed_by;
+use sandbox::proxy::{Proxy, Ready};
 
 /// What is passed on to the program.
 const PASSED_ON: [Signal; 7] = [
@@ -109,7 +110,20 @@ pub(crate) fn sentry(pid: i32, channel: &Channel, terminal: Option<&OwnedFd>) ->
 /// # Errors
 /// When the sentry is gone.
 pub(crate) fn process(pid: Option<i32>, channel: &Channel, terminal: Option<&OwnedFd>) -> Result<i32> {
+    stay(&events()?, pid, channel, terminal)
+}
+
+/// The same, as a process that stays behind: tells the launcher when signals are passed on.
+///
+/// # Errors
+/// As [`process`].
+pub(crate) fn proxy(proxy: &Proxy, ready: Ready) -> Result<i32> {
     let signals = events()?;
+    ready.tell()?;
+    stay(&signals, proxy.pid, &proxy.channel, proxy.terminal.as_ref())
+}
+
+fn stay(signals: &SignalFd, pid: Option<i32>, channel: &Channel, terminal: Option<&OwnedFd>) -> Result<i32> {
     loop {
         let mut fds = [
             PollFd::new(signals.as_fd(), PollFlags::POLLIN),

@@ -1,9 +1,6 @@
-//! Runs hooks, programs of the host that get the container's state on standard input.
-use std::io::Write;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
-
-use anyhow::{Context, Result, bail, ensure};
+//! Runs hooks of the host, and tells them about the container.
+use anyhow::{Context, Result};
+use sandbox::hook;
 use sandbox::spec::Hook;
 
 use crate::container::oci_state;
@@ -31,36 +28,5 @@ pub(crate) fn run_all(kind: &str, hooks: &[Hook], state: &State, status: Status)
 }
 
 fn one(hook: &Hook, state: &State, status: Status) -> Result<()> {
-    use std::os::unix::process::CommandExt;
-    let mut command = Command::new(&hook.path);
-    if let Some((name, rest)) = hook.args.split_first() {
-        command.arg0(name).args(rest);
-    }
-    if !hook.env.is_empty() {
-        command.env_clear().envs(hook.env.iter().filter_map(|pair| pair.split_once('=')));
-    }
-    command.stdin(Stdio::piped()).stdout(Stdio::null()).current_dir(&state.bundle);
-    let mut child = command.spawn()?;
-    if let Some(mut input) = child.stdin.take() {
-        // A hook need not read it.
-        let _unread = input.write_all(oci_state(state, status).to_string().as_bytes());
-    }
-    let Some(seconds) = hook.timeout else {
-        let status = child.wait()?;
-        ensure!(status.success(), "{status}");
-        return Ok(());
-    };
-    let deadline = Instant::now() + Duration::from_secs(seconds);
-    loop {
-        if let Some(status) = child.try_wait()? {
-            ensure!(status.success(), "{status}");
-            return Ok(());
-        }
-        if Instant::now() > deadline {
-            child.kill()?;
-            child.wait()?;
-            bail!("not done after {seconds} s");
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    Ok(hook::run(hook, &state.bundle, &oci_state(state, status).to_string())?)
 }

@@ -4,17 +4,17 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use sandbox::boot::{BootArgs, GuestMount};
 use sandbox::control::{self, Request};
-use sandbox::launch::{HostTree, LaunchArgs, Launched};
-use sandbox::spec::Spec;
+use sandbox::launch::{BeforeHooks, HostTree, LaunchArgs, Launched, ProxyArgs};
+use sandbox::spec::{IdMappings, Spec};
 
-use crate::cgroup::Groups;
-use crate::cli::{FileAccess, Global, LogFormat, Network};
-use crate::container::Container;
-use crate::state::{Folder, State, Status, start_time};
-use crate::{hooks, log, pod};
+use crate::cgroup::{Groups, Keeper};
+use crate::cli::{FileAccess, Global, Network};
+use crate::container::{Container, oci_state};
+use crate::state::{Folder, State, Status};
+use crate::{events, hooks, ids, log, pod};
 
 /// What a new container talks to.
 #[derive(Debug)]
@@ -84,8 +84,10 @@ pub(crate) fn create(
         log::warn(&text);
     }
     let first = pod::sandbox_of(&spec.annotations)?.map(|first| pod::open(global, first)).transpose()?;
-    let (trees, mounts) = trees(global, bundle, spec)?;
-    let boot = BootArgs { preserved: streams.preserved, ..boot_args(global, id, spec, mounts)? };
+    let ids = ids::of(spec)?;
+    let (trees, mounts) = trees(global, bundle, spec, ids.as_ref())?;
+    let boot =
+        BootArgs { preserved: streams.preserved, ids: ids.clone(), ..boot_args(global, id, spec, mounts)? };
     let mut folder = Folder::create(&global.root, id)?;
     let mut state = State {
         id: id.to_owned(),
@@ -93,14 +95,15 @@ pub(crate) fn create(
         rootfs: root.path.clone(),
         sandbox: first.as_ref().map(|first| first.state.id.clone()),
         created: log::timestamp(SystemTime::now()),
+        ids,
         owner: nix::unistd::getuid().as_raw(),
         annotations: spec.annotations.clone(),
         hooks: spec.hooks.clone().unwrap_or_default(),
         ..State::default()
     };
-    state.groups = groups(global, spec, &mut state, &folder)?;
+    let _keeper = make_groups(global, spec, &mut state, &folder)?;
     let launched =
-        match start_processes(global, spec, (&state, first.as_ref()), &folder, (boot, trees), streams) {
+        match start_processes(global, spec, (&mut state, first.as_ref()), &folder, (boot, trees), streams) {
             Ok(launched) => launched,
             Err(error) => {
                 // The first error is the one to tell.
@@ -108,8 +111,7 @@ pub(crate) fn create(
                 return Err(error);
             }
         };
-    (state.pid, state.pid_start) = (launched.sentry, start_time(launched.sentry).unwrap_or(0));
-    (state.gofer, state.gofer_start) = (launched.gofer, start_time(launched.gofer).unwrap_or(0));
+    state.set_processes(launched.sentry, launched.gofer);
     folder.keep();
     let mut container = Container { folder, state };
     if let Err(error) = complete(&mut container, &launched) {
@@ -121,86 +123,102 @@ pub(crate) fn create(
 }
 
 /// Makes the control groups. The state that names them is written first: what is made is found again, whatever happens.
-fn groups(global: &Global, spec: &Spec, state: &mut State, folder: &Folder) -> Result<Groups> {
+fn make_groups(global: &Global, spec: &Spec, state: &mut State, folder: &Folder) -> Result<Option<Keeper>> {
     let linux = spec.linux.clone().unwrap_or_default();
     let resources = linux.resources.unwrap_or_default();
     let path = match linux.cgroups_path {
-        _ if global.ignore_cgroups => return Ok(Groups::default()),
+        _ if global.ignore_cgroups => return Ok(None),
         Some(path) if !path.is_empty() => path,
+        _ if global.systemd_cgroup => format!("system.slice:runsc:{}", state.id),
         _ if resources.limits_anything() => format!("/{}", state.id),
-        _ => return Ok(Groups::default()),
+        _ => return Ok(None),
     };
-    if global.systemd_cgroup {
-        ensure!(Path::new("/run/systemd/system").is_dir(), "--systemd-cgroup: systemd does not run here");
-        bail!(
-            "--systemd-cgroup is not supported yet; control groups can be made by the runtime itself (cgroupfs)"
-        );
-    }
-    state.groups = Groups::planned(&path)?;
+    state.groups = Groups::planned(&path, global.systemd_cgroup)?;
     folder.save(state)?;
-    let groups = std::mem::take(&mut state.groups);
-    groups.create(&resources)?;
-    Ok(groups)
+    state.groups.create(&resources)
 }
 
 /// Starts gofer and sentry.
 fn start_processes(
     global: &Global,
     spec: &Spec,
-    (state, first): (&State, Option<&Container>),
+    (state, first): (&mut State, Option<&Container>),
     folder: &Folder,
     (boot, trees): (BootArgs, Vec<HostTree>),
     streams: Streams,
 ) -> Result<Launched> {
+    let events = events::file(global, &state.id, &spec.annotations)?;
     let args = LaunchArgs {
-        boot,
+        boot: BootArgs { events: events.is_some(), ..boot },
+        events,
         trees,
         listener: control::listen_in(&folder.path).context("make the control socket")?,
         exit_record: File::create(folder.exit_record()).context("make the exit record")?.into(),
+        oom_record: File::create(folder.oom_record()).context("make the record of lacks of memory")?.into(),
         streams: streams.fds,
         own_terminal: streams.own_terminal,
         report: report(global, &state.id)?,
         doors: state.groups.doors()?,
+        ids: state.ids.clone(),
+        create_hooks: state.hooks.create_container.clone(),
         oom_score_adj: spec.process()?.oom_score_adj,
     };
+    let mut before_hooks = |sentry, gofer| {
+        state.set_processes(sentry, gofer);
+        folder.save(state).and_then(|()| runtime_hooks(state)).map_err(|error| format!("{error:#}"))?;
+        // They see process ids as the container does.
+        let inside = State { pid: 1, ..state.clone() };
+        Ok((state.bundle.clone(), oci_state(&inside, Status::Creating).to_string()))
+    };
     match first {
-        None => Ok(sandbox::launch::launch(args)?),
-        Some(first) => join(first, args),
+        None => Ok(sandbox::launch::launch(args, &mut before_hooks)?),
+        Some(first) => join(first, args, &mut before_hooks),
     }
+}
+
+/// Runs the hooks that belong to the host, once the sandbox is there.
+fn runtime_hooks(state: &State) -> Result<()> {
+    hooks::run("prestart", &state.hooks.prestart, state, Status::Creating)?;
+    hooks::run("createRuntime", &state.hooks.create_runtime, state, Status::Creating)
 }
 
 /// Records the processes, lets them outlive this one, and runs the hooks.
 fn complete(container: &mut Container, launched: &Launched) -> Result<()> {
     container.folder.save(&container.state)?;
     launched.channel.send(&Request::Settled, &[])?;
-    let list = &container.state.hooks;
-    for (kind, hooks) in [
-        ("prestart", &list.prestart),
-        ("createRuntime", &list.create_runtime),
-        ("createContainer", &list.create_container),
-    ] {
-        hooks::run(kind, hooks, &container.state, Status::Creating)?;
+    // Before those that run in the container's namespaces these ran already.
+    if container.state.hooks.create_container.is_empty() {
+        runtime_hooks(&container.state)?;
     }
     container.state.complete = true;
     container.folder.save(&container.state)
 }
 
 /// Makes a container in the sandbox of another.
-fn join(first: &Container, args: LaunchArgs) -> Result<Launched> {
+fn join(first: &Container, args: LaunchArgs, before_hooks: BeforeHooks<'_>) -> Result<Launched> {
     let terminal = match args.streams.first() {
         Some(terminal) if args.own_terminal => Some(terminal.try_clone()?),
         _ => None,
     };
     let doors = args.doors.iter().map(OwnedFd::try_clone).collect::<std::io::Result<Vec<_>>>()?;
-    let joined = sandbox::launch::join(&first.folder.path, args)?;
-    let sentry = pod::stand_in(&joined.channel, terminal.as_ref(), &doors)?;
+    let (report, report_json) = (args.report.try_clone()?, args.boot.report_json);
+    let joined = sandbox::launch::join((&first.folder.path, first.state.pid), args, before_hooks)?;
+    // The container ends with the channel, where this fails.
+    let sentry = sandbox::launch::proxy(&ProxyArgs {
+        channel: &joined.channel,
+        pid: None,
+        terminal: terminal.as_ref().map(AsFd::as_fd),
+        doors: &doors,
+        report: report.as_fd(),
+        report_json,
+    })?;
     Ok(Launched { sentry, gofer: joined.gofer, channel: joined.channel })
 }
 
 /// Where the processes of the sandbox report what goes wrong with themselves.
 fn report(global: &Global, id: &str) -> Result<OwnedFd> {
-    match log::debug_file(global, id).or_else(|| global.log.clone()) {
-        Some(path) => Ok(log::append(&path)?.into()),
+    match log::report(global, id)? {
+        Some(file) => Ok(file.into()),
         None => Ok(std::io::stderr().as_fd().try_clone_to_owned()?),
     }
 }
@@ -246,30 +264,37 @@ fn boot_args(global: &Global, id: &str, spec: &Spec, mounts: Vec<GuestMount>) ->
         strace: (global.strace || !global.strace_syscalls.is_empty()).then(|| global.strace_syscalls.clone()),
         debug: global.debug,
         shared_files: global.file_access.map_or(!overlay(global)?, |access| access == FileAccess::Shared),
-        report_json: global.debug_log.is_none()
-            && global.log.is_some()
-            && global.log_format == LogFormat::Json,
+        report_json: log::reports_json(global),
         leased_files: global.file_access.is_none(),
         shared_mounts: global.file_access_mounts == FileAccess::Shared,
         strace_bytes: global.strace_log_size,
         preserved: 0,
+        ids: None,
+        events: false,
     })
 }
 
 /// What the gofer serves, and what is mounted in the container.
-fn trees(global: &Global, bundle: &Path, spec: &Spec) -> Result<(Vec<HostTree>, Vec<GuestMount>)> {
+fn trees(
+    global: &Global,
+    bundle: &Path,
+    spec: &Spec,
+    ids: Option<&IdMappings>,
+) -> Result<(Vec<HostTree>, Vec<GuestMount>)> {
     let root = spec.root.as_ref().context("config.json: there is no root")?;
     let readonly = overlay(global)?;
-    let mut trees = vec![HostTree { source: root.path.clone(), recursive: true, readonly }];
+    let mut trees = vec![HostTree { source: root.path.clone(), recursive: true, readonly, ids: None }];
     let mut mounts = Vec::new();
     for mount in &spec.mounts {
         let mut tree = None;
+        let mapped = ids::of_mount(mount, ids)?.map(|ids| (ids, mount.has("ridmap")));
         if let (true, Some(source)) = (mount.is_bind(), &mount.source) {
             tree = Some(trees.len());
             trees.push(HostTree {
                 source: bundle.join(source),
                 recursive: !mount.has("bind"),
                 readonly: mount.has("ro"),
+                ids: mapped,
             });
         }
         mounts.push(GuestMount { mount: mount.clone(), tree });

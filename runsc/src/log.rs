@@ -47,6 +47,19 @@ pub(crate) fn debug_file(global: &Global, id: &str) -> Option<PathBuf> {
     Some(text.replace("%ID%", id).replace("%COMMAND%", &command).replace("%TIMESTAMP%", &stamp).into())
 }
 
+/// The file that processes of a sandbox report to, where one was named.
+///
+/// # Errors
+/// When it cannot be opened.
+pub(crate) fn report(global: &Global, id: &str) -> Result<Option<File>> {
+    debug_file(global, id).or_else(|| global.log.clone()).map(|path| append(&path)).transpose()
+}
+
+/// Whether they report in JSON.
+pub(crate) fn reports_json(global: &Global) -> bool {
+    global.debug_log.is_none() && global.log.is_some() && global.log_format == LogFormat::Json
+}
+
 /// Opens a file that lines are appended to.
 ///
 /// # Errors

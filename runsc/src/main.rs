@@ -6,8 +6,10 @@ mod cli;
 mod cmd;
 mod console;
 mod container;
+mod events;
 mod follow;
 mod hooks;
+mod ids;
 mod launch;
 mod log;
 mod pod;
@@ -22,12 +24,19 @@ use crate::cli::{Cli, Verb};
 
 fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
-    // The two programs of a sandbox; the launcher alone starts them.
+    // The programs of a sandbox; the launcher alone starts them.
     let word = |index: usize| args.get(index).and_then(|arg| arg.to_str());
     match (word(1), word(2)) {
         (Some("boot"), Some(_)) => return exit_code(sandbox::boot::main()),
         (Some("gofer"), Some(access)) => {
             return exit_code(sandbox::gofer::main(access, word(3).unwrap_or_default()));
+        }
+        (Some("keep-scope"), None) => return exit_code(cgroup::keep_scope()),
+        (Some("proxy"), Some(pid)) => {
+            let (terminal, format) = (word(3).unwrap_or_default(), word(4).unwrap_or_default());
+            return exit_code(sandbox::proxy::main(pid, terminal, format, |proxy, ready| {
+                follow::proxy(proxy, ready).map_err(|error| format!("{error:#}"))
+            }));
         }
         _ => {}
     }

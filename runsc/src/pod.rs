@@ -1,16 +1,12 @@
 //! Which containers share a sandbox, as those say who make pods: annotations of containerd's CRI plugin and of CRI-O, which
 //! podman sets too.
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd, OwnedFd};
 
 use anyhow::{Context, Result, bail, ensure};
-use sandbox::control::Channel;
-use sandbox::{become_proxy, exit_now, fork};
 
 use crate::cli::Global;
 use crate::container::Container;
 use crate::state::Status;
-use crate::{follow, log};
 
 /// Names of the annotations: what the container is, and whose sandbox it is for.
 const ANNOTATIONS: [(&str, &str); 2] = [
@@ -49,27 +45,6 @@ pub(crate) fn open(global: &Global, id: &str) -> Result<Container> {
     let status = first.state.status();
     ensure!(matches!(status, Status::Created | Status::Running), "the sandbox {id} does not run");
     Ok(first)
-}
-
-/// Leaves a process behind that holds a container's channel, and ends as the container ends, for callers that wait for a
-/// process; its id. It is a member of the control groups that `doors` lead into.
-///
-/// # Errors
-/// When there can be none.
-pub(crate) fn stand_in(channel: &Channel, terminal: Option<&OwnedFd>, doors: &[OwnedFd]) -> Result<i32> {
-    if let Some(pid) = fork().context("fork")? {
-        return Ok(pid);
-    }
-    let enter = || doors.iter().try_for_each(|door| nix::unistd::write(door, b"0").map(drop));
-    let code = enter()
-        .context("enter the control group")
-        .and_then(|()| Ok(become_proxy(terminal.map(AsFd::as_fd))?))
-        .and_then(|()| follow::process(None, channel, terminal))
-        .unwrap_or_else(|error| {
-            log::warn(&format!("{error:#}"));
-            137
-        });
-    exit_now(code)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::fcntl::{Flock, FlockArg};
-use sandbox::spec::Hooks;
+use sandbox::spec::{Hooks, IdMappings};
 use serde::{Deserialize, Serialize};
 
 use crate::cgroup::Groups;
@@ -68,6 +68,9 @@ pub(crate) struct State {
     pub(crate) started: bool,
     /// Whether its programs are kept from running.
     pub(crate) paused: bool,
+    /// Who its users and groups are on the host, where they are others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ids: Option<IdMappings>,
     /// Its control groups.
     pub(crate) groups: Groups,
     /// Who made it.
@@ -79,6 +82,12 @@ pub(crate) struct State {
 }
 
 impl State {
+    /// Records its processes.
+    pub(crate) fn set_processes(&mut self, pid: i32, gofer: i32) {
+        (self.pid, self.pid_start) = (pid, start_time(pid).unwrap_or(0));
+        (self.gofer, self.gofer_start) = (gofer, start_time(gofer).unwrap_or(0));
+    }
+
     /// What it is doing now.
     pub(crate) fn status(&self) -> Status {
         if self.pid == 0 {
@@ -217,6 +226,11 @@ impl Folder {
     /// The file that the sentry records the exit status in.
     pub(crate) fn exit_record(&self) -> PathBuf {
         self.path.join("exit")
+    }
+
+    /// The file that the sentry counts in how often memory ran out inside.
+    pub(crate) fn oom_record(&self) -> PathBuf {
+        self.path.join("oom")
     }
 
     /// The exit status that the sentry recorded; 137 when it was killed before it could.

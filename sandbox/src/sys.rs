@@ -40,6 +40,18 @@ pub fn duplicate(number: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(copy) })
 }
 
+/// A descriptor that becomes readable when a process ends, pidfd_open(2).
+///
+/// # Errors
+/// `ESRCH`; `ENOSYS` before Linux 5.3.
+pub fn pidfd(pid: i32) -> io::Result<OwnedFd> {
+    // SAFETY: pidfd_open takes numbers only.
+    let fd = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
+    let fd = i32::try_from(fd).map_err(|_wide| io::ErrorKind::InvalidData)?;
+    // SAFETY: the kernel just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 /// Takes charge of descriptors that recvmsg(2) just made.
 pub(crate) fn own_received(numbers: &[RawFd]) -> Vec<OwnedFd> {
     let own = |fd: &RawFd| {
@@ -166,7 +178,7 @@ pub(crate) fn random(into: &mut [u8]) {
 }
 
 /// Ends the process at once, without the exit handlers of the program that it is a fork of, `_exit(2)`.
-pub fn exit_now(code: i32) -> ! {
+pub(crate) fn exit_now(code: i32) -> ! {
     // SAFETY: _exit takes a number and does not return.
     unsafe { libc::_exit(code) }
 }
@@ -194,7 +206,21 @@ pub(crate) fn clone_mounts(path: &std::path::Path, recursive: bool) -> io::Resul
 pub(crate) fn restrict_mounts(tree: BorrowedFd<'_>, attributes: u64) -> io::Result<()> {
     let attr =
         libc::mount_attr { attr_set: attributes, attr_clr: 0, propagation: libc::MS_PRIVATE, userns_fd: 0 };
-    let flags = libc::AT_EMPTY_PATH | libc::AT_RECURSIVE;
+    set_mounts(tree, &attr, true)
+}
+
+/// Shows the owners of files in a tree of mounts as the ids of a user namespace say, mount_setattr(2).
+///
+/// # Errors
+/// Those of mount_setattr(2): `EINVAL` for a file system that cannot do it.
+pub(crate) fn map_mounts(tree: BorrowedFd<'_>, namespace: BorrowedFd<'_>, recursive: bool) -> io::Result<()> {
+    let userns_fd = u64::try_from(namespace.as_raw_fd()).map_err(|_negative| io::ErrorKind::InvalidInput)?;
+    let attr = libc::mount_attr { attr_set: libc::MOUNT_ATTR_IDMAP, attr_clr: 0, propagation: 0, userns_fd };
+    set_mounts(tree, &attr, recursive)
+}
+
+fn set_mounts(tree: BorrowedFd<'_>, attr: &libc::mount_attr, recursive: bool) -> io::Result<()> {
+    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the path is a terminated string; the structure is valid for the size that is passed.
     let done = unsafe {
         libc::syscall(
@@ -202,7 +228,7 @@ pub(crate) fn restrict_mounts(tree: BorrowedFd<'_>, attributes: u64) -> io::Resu
             tree.as_raw_fd(),
             c"".as_ptr(),
             flags,
-            &raw const attr,
+            std::ptr::from_ref(attr),
             size_of::<libc::mount_attr>(),
         )
     };
@@ -230,32 +256,6 @@ pub(crate) fn attach_mounts(tree: BorrowedFd<'_>, at: &std::path::Path) -> io::R
     };
     Errno::result(done)?;
     Ok(())
-}
-
-/// fork(2): `None` in the child, its process id in the parent. For processes of one thread.
-///
-/// # Errors
-/// Those of clone(2).
-pub fn fork() -> io::Result<Option<i32>> {
-    fork_into(0)
-}
-
-/// Makes a process that stays behind independent of who started it: a session of its own, with this terminal if any, no
-/// standard streams, and no capability.
-///
-/// # Errors
-/// Those of setsid(2), open(2), ioctl(2), capset(2) and prctl(2).
-pub fn become_proxy(tty: Option<BorrowedFd<'_>>) -> io::Result<()> {
-    nix::unistd::setsid()?;
-    if let Some(tty) = tty {
-        take_controlling_terminal(tty)?;
-    }
-    let null = std::fs::File::options().read(true).write(true).open("/dev/null")?;
-    for number in 0..3 {
-        replace_standard(number, std::os::fd::AsFd::as_fd(&null))?;
-    }
-    crate::launch::drop_all_capabilities()?;
-    Ok(nix::sys::prctl::set_no_new_privs()?)
 }
 
 /// Reads what is there without waiting, preadv2(2) with `RWF_NOWAIT` at the file's own position.

@@ -247,6 +247,12 @@ impl Container {
     /// When `runsc` says so.
     pub(crate) fn start(&self) -> Result<u32> {
         self.init.starting()?;
+        // Before the first program can have run out of it.
+        let (events, id) = (self.events.clone(), self.id.clone());
+        let oom = move || events.send(TaskOOM { container_id: id.clone(), ..TaskOOM::default() });
+        if let Err(error) = self.runsc.watch_memory(oom) {
+            warn!("{}: nobody will hear of a lack of memory: {error:#}", self.id);
+        }
         let started = self.runsc.start();
         let id = self.id.clone();
         let tell = started.is_ok().then_some(|events: &Events, pid: u32| {
@@ -254,11 +260,6 @@ impl Container {
         });
         self.init.started(tell);
         started?;
-        let (events, id) = (self.events.clone(), self.id.clone());
-        let oom = move || events.send(TaskOOM { container_id: id.clone(), ..TaskOOM::default() });
-        if let Err(error) = self.runsc.watch_memory(oom) {
-            warn!("{}: nobody will hear of a lack of memory: {error:#}", self.id);
-        }
         Ok(self.init.pid())
     }
 

@@ -91,6 +91,8 @@ impl Shim for Service {
     }
 
     fn create_task_service(&self, publisher: RemotePublisher) -> Self::T {
-        Tasks::new(&self.namespace, Events::new(publisher, &self.namespace), Arc::clone(&self.exit))
+        // It would hold a connection, see `events`.
+        drop(publisher);
+        Tasks::new(&self.namespace, Events::new(&self.namespace), Arc::clone(&self.exit))
     }
 }

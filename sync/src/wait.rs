@@ -203,6 +203,16 @@ impl Waiter {
         }
     }
 
+    /// As [`Self::wait`], and looks for so long whether it was woken before it sleeps, letting others have the CPU.
+    pub fn look_and_wait(&self, look: Duration, timeout: Option<Duration>) -> bool {
+        let start = Instant::now();
+        let look = timeout.map_or(look, |timeout| timeout.min(look));
+        while self.state.load(Ordering::Relaxed) == EMPTY && start.elapsed() < look {
+            std::thread::yield_now();
+        }
+        self.wait(timeout.map(|timeout| timeout.saturating_sub(start.elapsed())))
+    }
+
     /// Sleeps until woken or for `timeout`; tells whether it was woken, and forgets that it was.
     pub fn wait(&self, timeout: Option<Duration>) -> bool {
         if self.state.swap(EMPTY, Ordering::SeqCst) == WOKEN {

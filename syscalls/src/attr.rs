@@ -5,7 +5,7 @@ use abi::Errno;
 use abi::fs::{AT_EACCESS, AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW};
 use abi::time::{Timespec, Timeval, UTIME_NOW, UTIME_OMIT, Utimbuf};
 use kernel::credentials::securebits::NOROOT;
-use kernel::{CapSet, Credentials};
+use kernel::{CapSet, Credentials, IdMap};
 use vfs::{FileDescription, FsContext, LookupFlags, OpCx, Path, SetTime, Times, Vfs};
 
 use crate::Cx;
@@ -71,9 +71,13 @@ pub fn fchmod(cx: &mut Cx<'_>, fd: Fd, mode: u16) -> Result<usize, Errno> {
     on_fd(cx, fd, |vfs, file| vfs.chmod(file.path(), u32::from(mode)))
 }
 
-/// An id, where -1 leaves the old one.
-fn new_id(id: u32) -> Option<u32> {
-    (id != u32::MAX).then_some(id)
+/// An id that exists in this map, where -1 leaves the old one.
+fn new_id(map: &IdMap, id: u32) -> Result<Option<u32>, Errno> {
+    match id {
+        u32::MAX => Ok(None),
+        id if map.contains(id) => Ok(Some(id)),
+        _ => Err(Errno::EINVAL),
+    }
 }
 
 /// `fchownat(2)`
@@ -91,7 +95,10 @@ pub fn fchownat(
     if flags & !(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH) != 0 {
         return Err(Errno::EINVAL);
     }
-    on_path(cx, fd, path, flags, |vfs, path| vfs.chown(path, new_id(uid), new_id(gid)))
+    let maps = cx.kernel().id_maps();
+    on_path(cx, fd, path, flags, |vfs, path| {
+        vfs.chown(path, new_id(&maps.users, uid)?, new_id(&maps.groups, gid)?)
+    })
 }
 
 /// `chown(2)`
@@ -115,7 +122,8 @@ pub fn lchown(cx: &mut Cx<'_>, path: PathPtr, uid: u32, gid: u32) -> Result<usiz
 /// # Errors
 /// `EBADF`, `EPERM`, `EROFS`.
 pub fn fchown(cx: &mut Cx<'_>, fd: Fd, uid: u32, gid: u32) -> Result<usize, Errno> {
-    on_fd(cx, fd, |vfs, file| vfs.chown(file.path(), new_id(uid), new_id(gid)))
+    let maps = cx.kernel().id_maps();
+    on_fd(cx, fd, |vfs, file| vfs.chown(file.path(), new_id(&maps.users, uid)?, new_id(&maps.groups, gid)?))
 }
 
 /// One of the two times of utimensat(2).

@@ -65,6 +65,10 @@ fn rights(cx: &Cx<'_>, data: &[u8]) -> Result<Vec<Arc<dyn File>>, Errno> {
 
 fn credentials(cx: &Cx<'_>, data: &[u8]) -> Result<Ancillary, Errno> {
     let [pid, uid, gid] = <[u32; 3]>::read_from_bytes(data).map_err(|_size| Errno::EINVAL)?;
+    let maps = cx.kernel().id_maps();
+    if !maps.users.contains(uid) || !maps.groups.contains(gid) {
+        return Err(Errno::EINVAL);
+    }
     let creds = cx.credentials();
     let pid = pid.cast_signed();
     let own_pid = pid == cx.tgid() || creds.has_cap(Cap::SYS_ADMIN);

@@ -101,7 +101,12 @@ impl Syscalls for Dispatch {
         };
         let value = match result {
             Ok(value) => value as u64,
-            Err(errno) => error(errno),
+            Err(errno) => {
+                if matches!(errno, Errno::EPERM | Errno::EACCES) {
+                    crate::observe::refused(&cx, entry, args, errno);
+                }
+                error(errno)
+            }
         };
         cur.regs_mut().set_syscall_return(value);
     }

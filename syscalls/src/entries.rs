@@ -247,12 +247,12 @@ syscall_table! {
     237 mbind Absent(Errno::ENOSYS);
     238 set_mempolicy Absent(Errno::ENOSYS);
     239 get_mempolicy Partial("one node, the default policy") => misc::get_mempolicy, (Hex, Hex, Size, Hex, Hex);
-    240 mq_open Absent(Errno::ENOSYS);
-    241 mq_unlink Absent(Errno::ENOSYS);
-    242 mq_timedsend Absent(Errno::ENOSYS);
-    243 mq_timedreceive Absent(Errno::ENOSYS);
-    244 mq_notify Absent(Errno::ENOSYS);
-    245 mq_getsetattr Absent(Errno::ENOSYS);
+    240 mq_open Full => mqueue::mq_open, (Path, OpenFlags, Mode, Hex);
+    241 mq_unlink Full => mqueue::mq_unlink, (Path);
+    242 mq_timedsend Full => mqueue::mq_timedsend, (Fd, Input, Size, Int, Time);
+    243 mq_timedreceive Full => mqueue::mq_timedreceive, (Fd, Output, Size, Hex, Time);
+    244 mq_notify Partial("SIGEV_THREAD") => mqueue::mq_notify, (Fd, Hex);
+    245 mq_getsetattr Full => mqueue::mq_getsetattr, (Fd, Hex, Hex);
     246 kexec_load Absent(Errno::EPERM);
     247 waitid Full => wait::waitid, (Int, Int, Hex, Flags(names::WAIT), Hex);
     248 add_key Absent(Errno::ENOSYS);

@@ -11,6 +11,7 @@ use vfs::{At, FileDescription, FsContext, LookupFlags, OpCx, Vfs};
 
 use crate::Cx;
 use crate::decode::{Fd, UserPtr};
+use crate::observe;
 
 /// The longest string, with its terminator, Linux `MAX_ARG_STRLEN`.
 const STRING_MAX: usize = 32 * 4096;
@@ -160,7 +161,9 @@ pub fn execveat(
     let open = move |path: &[u8]| {
         open_image(&Vfs::new(OpCx::of_task(&task, &creds), &fs), &At::Cwd, path, LookupFlags::FOLLOW)
     };
+    let program = observe::program(cx, &image.file, &argv);
     cx.cur.exec(image, ExecStrings { argv, envp }, &open)?;
+    observe::executed(cx, program.as_ref());
     Ok(0)
 }
 

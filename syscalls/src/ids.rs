@@ -2,7 +2,7 @@
 use std::sync::Arc;
 
 use abi::Errno;
-use kernel::Credentials;
+use kernel::{Credentials, IdMap};
 
 use crate::Cx;
 use crate::decode::UserPtr;
@@ -34,22 +34,28 @@ macro_rules! getters {
 }
 getters! { getuid uid geteuid euid getgid gid getegid egid }
 
+/// Linux `make_kuid`: whether each exists, where -1 stands for none.
+fn exist(map: &IdMap, ids: &[u32]) -> bool {
+    ids.iter().all(|id| *id == u32::MAX || map.contains(*id))
+}
+
 macro_rules! setters {
-    ($($name:ident ($($id:ident),*))*) => {$(
+    ($kind:ident: $($name:ident ($($id:ident),*))*) => {$(
         #[doc = concat!("`", stringify!($name), "(2)`")]
         ///
         /// # Errors
         /// `EPERM`, `EINVAL`.
         pub fn $name(cx: &mut Cx<'_>, $($id: u32),*) -> Result<usize, Errno> {
+            if !exist(&cx.kernel().id_maps().$kind, &[$($id),*]) {
+                return Err(Errno::EINVAL);
+            }
             let new = cx.credentials().$name($($id),*)?;
             Ok(change(cx, new))
         }
     )*};
 }
-setters! {
-    setuid(uid) setgid(gid) setreuid(ruid, euid) setregid(rgid, egid)
-    setresuid(ruid, euid, suid) setresgid(rgid, egid, sgid)
-}
+setters! { users: setuid(uid) setreuid(ruid, euid) setresuid(ruid, euid, suid) }
+setters! { groups: setgid(gid) setregid(rgid, egid) setresgid(rgid, egid, sgid) }
 
 /// `setfsuid(2)`: gives the old id, changed or not.
 ///
@@ -57,7 +63,9 @@ setters! {
 /// None.
 pub fn setfsuid(cx: &mut Cx<'_>, uid: u32) -> Result<usize, Errno> {
     let old = cx.credentials();
-    change(cx, old.setfsuid(uid));
+    if exist(&cx.kernel().id_maps().users, &[uid]) {
+        change(cx, old.setfsuid(uid));
+    }
     Ok(old.fsuid as usize)
 }
 
@@ -67,7 +75,9 @@ pub fn setfsuid(cx: &mut Cx<'_>, uid: u32) -> Result<usize, Errno> {
 /// None.
 pub fn setfsgid(cx: &mut Cx<'_>, gid: u32) -> Result<usize, Errno> {
     let old = cx.credentials();
-    change(cx, old.setfsgid(gid));
+    if exist(&cx.kernel().id_maps().groups, &[gid]) {
+        change(cx, old.setfsgid(gid));
+    }
     Ok(old.fsgid as usize)
 }
 
@@ -137,6 +147,9 @@ pub fn setgroups(cx: &mut Cx<'_>, size: i32, list: UserPtr<u32>) -> Result<usize
         return Err(Errno::EINVAL);
     }
     let groups = list.read_vec(cx, size)?;
+    if !groups.iter().all(|group| cx.kernel().id_maps().groups.contains(*group)) {
+        return Err(Errno::EINVAL);
+    }
     let new = cx.credentials().setgroups(&groups)?;
     Ok(change(cx, new))
 }

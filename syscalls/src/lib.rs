@@ -36,6 +36,8 @@ pub mod message;
 pub mod misc;
 pub mod mm;
 pub mod mount;
+pub mod mqueue;
+mod observe;
 pub mod open;
 mod path;
 pub mod pidfd;

@@ -7,6 +7,7 @@ use vfs::{At, OpenHow};
 use crate::Cx;
 use crate::blocking::Wait;
 use crate::decode::{Fd, UserPtr};
+use crate::observe;
 
 fn open_at(cx: &mut Cx<'_>, at: &At, path: &[u8], how: &OpenHow) -> Result<usize, Errno> {
     let file = cx.vfs(|vfs| vfs.open(at, path, how))?;
@@ -18,6 +19,7 @@ fn open_at(cx: &mut Cx<'_>, at: &At, path: &[u8], how: &OpenHow) -> Result<usize
             Err(errno) => return Err(errno),
         }
     }
+    observe::opened(cx, &file, how.flags());
     cx.install(file.clone(), how.flags() & O_CLOEXEC != 0)
 }
 

@@ -13,6 +13,7 @@ use zerocopy::FromBytes;
 use crate::Cx;
 use crate::blocking::Wait;
 use crate::decode::{Fd, UserPtr};
+use crate::observe;
 
 /// The longest socket address, `struct sockaddr_storage`.
 const ADDRESS_MAX: usize = 128;
@@ -187,7 +188,11 @@ pub fn listen(cx: &mut Cx<'_>, fd: Fd, backlog: i32) -> Result<usize, Errno> {
     let socket = Socket::of(cx, fd)?;
     // Linux net.core.somaxconn.
     let backlog = i32::try_from(backlog.cast_unsigned().min(4096)).unwrap_or(4096);
-    socket.ops()?.listen(&socket.op(cx), backlog).map(|()| 0)
+    socket.ops()?.listen(&socket.op(cx), backlog)?;
+    if let Ok(address) = socket.ops()?.local_address(&socket.op(cx)) {
+        observe::listening(cx, &address);
+    }
+    Ok(0)
 }
 
 /// `connect(2)`
@@ -210,7 +215,9 @@ pub fn connect(cx: &mut Cx<'_>, fd: Fd, address: UserPtr<u8>, len: i32) -> Resul
         }
         result => result,
     };
-    result.map(|()| 0).map_err(|errno| no_restart(wait, errno))
+    let result = result.map(|()| 0).map_err(|errno| no_restart(wait, errno));
+    observe::connected(cx, &address, &result);
+    result
 }
 
 /// `accept(2)`

@@ -18,16 +18,16 @@ use crate::time::{ClockId, CpuPart};
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
 pub struct Sigevent {
-    value: u64,
-    signo: i32,
-    notify: i32,
+    pub(crate) value: u64,
+    pub(crate) signo: i32,
+    pub(crate) notify: i32,
     tid: i32,
     pad: [u32; 11],
 }
 
-const SIGEV_SIGNAL: i32 = 0;
-const SIGEV_NONE: i32 = 1;
-const SIGEV_THREAD: i32 = 2;
+pub(crate) const SIGEV_SIGNAL: i32 = 0;
+pub(crate) const SIGEV_NONE: i32 = 1;
+pub(crate) const SIGEV_THREAD: i32 = 2;
 const SIGEV_THREAD_ID: i32 = 4;
 
 /// What the timer measures.

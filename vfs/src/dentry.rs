@@ -30,9 +30,25 @@ struct Children {
     generation: u64,
 }
 
+/// What a name leads to.
+pub(crate) enum Target {
+    Inode(Arc<dyn InodeOps>),
+    /// Nothing; the directory's [`InodeOps::missing_stamp`] from before it was asked, or 0.
+    Missing(u64),
+}
+
+impl Target {
+    const fn inode(&self) -> Option<&Arc<dyn InodeOps>> {
+        match self {
+            Self::Inode(inode) => Some(inode),
+            Self::Missing(_) => None,
+        }
+    }
+}
+
 /// A name in a directory and the inode it leads to; without an inode, the knowledge that the name is missing.
 pub struct Dentry {
-    inode: Option<Arc<dyn InodeOps>>,
+    target: Target,
     place: RwLock<Place>,
     children: RwLock<Children>,
     /// How many mounts there are on it, in all namespaces.
@@ -52,15 +68,15 @@ impl fmt::Debug for Dentry {
         let name = self.name();
         f.debug_struct("Dentry")
             .field("name", &String::from_utf8_lossy(&name))
-            .field("negative", &self.inode.is_none())
+            .field("negative", &self.inode().is_none())
             .finish_non_exhaustive()
     }
 }
 
 impl Dentry {
-    fn make(parent: Option<Arc<Self>>, name: Arc<[u8]>, inode: Option<Arc<dyn InodeOps>>) -> Arc<Self> {
+    fn make(parent: Option<Arc<Self>>, name: Arc<[u8]>, target: Target) -> Arc<Self> {
         Arc::new(Self {
-            inode,
+            target,
             place: RwLock::new(LockClass::Dentry, Place { parent, name }),
             children: RwLock::new(LockClass::Dentry, Children::default()),
             mounts: AtomicU32::new(0),
@@ -74,24 +90,27 @@ impl Dentry {
     /// The root of a file system.
     #[must_use]
     pub fn root(inode: Arc<dyn InodeOps>) -> Arc<Self> {
-        Self::make(None, Arc::from(&b"/"[..]), Some(inode))
+        Self::make(None, Arc::from(&b"/"[..]), Target::Inode(inode))
     }
 
     /// A dentry in no directory: of a pipe, a socket, a file without a name. `name` is what `/proc/PID/fd` shows.
     #[must_use]
     pub fn disconnected(name: &[u8], inode: Arc<dyn InodeOps>) -> Arc<Self> {
-        Self::make(None, Arc::from(name), Some(inode))
+        Self::make(None, Arc::from(name), Target::Inode(inode))
     }
 
     /// A dentry below another, unknown to it.
-    pub(crate) fn unhashed(self: &Arc<Self>, name: &[u8], inode: Option<Arc<dyn InodeOps>>) -> Arc<Self> {
-        Self::make(Some(Arc::clone(self)), Arc::from(name), inode)
+    pub(crate) fn unhashed(self: &Arc<Self>, name: &[u8], target: Target) -> Arc<Self> {
+        Self::make(Some(Arc::clone(self)), Arc::from(name), target)
     }
 
     /// What the name leads to; `None` where it is missing.
     #[must_use]
     pub const fn inode(&self) -> Option<&Arc<dyn InodeOps>> {
-        self.inode.as_ref()
+        self.target.inode()
+    }
+    pub(crate) const fn target(&self) -> &Target {
+        &self.target
     }
     /// The last component.
     #[must_use]
@@ -151,7 +170,7 @@ impl Dentry {
         Some(found)
     }
 
-    /// The count of changes that [`Self::insert`] is told.
+    /// The count of changes that [`Self::insert`] and [`Self::replace`] are told.
     #[must_use]
     pub(crate) fn generation(&self) -> u64 {
         self.children.read().generation
@@ -163,10 +182,10 @@ impl Dentry {
         self: &Arc<Self>,
         cache: &DentryCache,
         name: &[u8],
-        inode: Option<Arc<dyn InodeOps>>,
+        target: Target,
         generation: u64,
     ) -> Option<Arc<Self>> {
-        let fresh = self.unhashed(name, inode);
+        let fresh = self.unhashed(name, target);
         let key = fresh.name();
         let mut children = self.children.write();
         if children.generation != generation {
@@ -184,16 +203,16 @@ impl Dentry {
         Some(fresh)
     }
 
-    /// The directory changed at this name: forgets what was known; with `inode`, knows that it is there now. Gives the
-    /// new dentry, which the cache knows only if nothing else changed since `generation`.
+    /// The directory changed at this name: forgets what was known, and knows what it leads to now. Gives the new dentry,
+    /// which the cache knows only if nothing else changed since `generation`.
     pub(crate) fn replace(
         self: &Arc<Self>,
         cache: &DentryCache,
         name: &[u8],
-        inode: Arc<dyn InodeOps>,
+        target: Target,
         generation: u64,
     ) -> Arc<Self> {
-        let fresh = self.unhashed(name, Some(inode));
+        let fresh = self.unhashed(name, target);
         let key = fresh.name();
         let mut children = self.children.write();
         let sole = children.generation == generation;
@@ -349,7 +368,7 @@ impl DentryCache {
 
     /// Keeps a new dentry, and lets another go for it.
     fn keep(&self, dentry: &Arc<Dentry>, parent: &Arc<Dentry>) {
-        let inode = dentry.inode.as_ref().or(parent.inode.as_ref());
+        let inode = dentry.inode().or(parent.inode());
         if inode.is_some_and(|inode| inode.caching() == Caching::Never) {
             return;
         }

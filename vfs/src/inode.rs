@@ -37,6 +37,17 @@ pub struct SetAttr {
     pub mtime: Option<SetTime>,
 }
 
+/// What permissions are decided by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ownership {
+    /// Type and permissions.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Owning group.
+    pub gid: u32,
+}
+
 /// A file that was made, and what it was opened as.
 pub type Created = (Arc<dyn InodeOps>, Arc<dyn FileOps>);
 
@@ -45,7 +56,8 @@ pub type Created = (Arc<dyn InodeOps>, Arc<dyn FileOps>);
 pub enum Caching {
     /// Nobody but this sentry changes the file system: what was found, and what was not, stays true.
     Cached,
-    /// Kept, and asked by [`InodeOps::revalidate`] at each use; that a name is missing is not kept.
+    /// Kept, and asked by [`InodeOps::revalidate`] at each use; that a name is missing is kept where the directory has a
+    /// [`InodeOps::missing_stamp`], and asked by [`InodeOps::is_still_missing`].
     Revalidate,
     /// Kept only while something uses it (and then revalidated).
     Never,
@@ -282,12 +294,33 @@ pub trait InodeOps: Any + Send + Sync + Debug {
         true
     }
 
+    /// Of a directory that others change too: what [`Self::is_still_missing`] is to be told later of a name that is found
+    /// missing from now on; `None` where that is not to be kept.
+    fn missing_stamp(&self) -> Option<u64> {
+        None
+    }
+
+    /// Tells whether a name that was missing at that stamp may still be taken as missing.
+    fn is_still_missing(&self, stamp: u64) -> bool {
+        let _ = stamp;
+        false
+    }
+
+    /// Mode, owner and group, which is what [`Self::access`] looks at; cheaper than all attributes where those are far.
+    ///
+    /// # Errors
+    /// Those of [`Self::metadata`].
+    fn ownership(&self) -> Result<Ownership, Errno> {
+        let Metadata { mode, uid, gid, .. } = self.metadata()?;
+        Ok(Ownership { mode, uid, gid })
+    }
+
     /// Checks a permission, a mask of [`access`].
     ///
     /// # Errors
     /// `EACCES`; those of [`Self::metadata`].
     fn access(&self, cx: &OpCx<'_>, mask: u32) -> Result<(), Errno> {
-        let m = self.metadata()?;
+        let m = self.ownership()?;
         crate::permission::generic(cx.creds, m.mode, m.uid, m.gid, mask)
     }
 

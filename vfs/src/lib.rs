@@ -43,7 +43,7 @@ pub use description::FileDescription;
 pub use file::{DirEntry, DirSink, FileOps, seek_in_size};
 pub use filesystem::{FileSystem, StatFs, SuperBlock, anonymous_device};
 pub use fs_context::{FS, FsContext};
-pub use inode::{Caching, Created, InodeOps, Metadata, SetAttr, SetTime, access};
+pub use inode::{Caching, Created, InodeOps, Metadata, Ownership, SetAttr, SetTime, access};
 pub use mount::{MOUNT_FLAGS, Mount};
 pub use namespace::{MountMap, MountNamespace};
 pub use ops::{OpenHow, Times, Vfs};

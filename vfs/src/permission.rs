@@ -5,7 +5,7 @@ use kernel::Credentials;
 use kernel::credentials::Cap;
 
 use crate::inode::access;
-use crate::{InodeOps, Metadata, OpCx};
+use crate::{InodeOps, OpCx, Ownership};
 
 /// Checks a mask of [`access`] by mode and owner, Linux `fs/namei.c:generic_permission`.
 ///
@@ -40,7 +40,7 @@ pub fn owner_or_capable(creds: &Credentials, uid: u32) -> bool {
 
 /// Tells whether the sticky bit of a directory keeps the caller from removing a file of `victim_uid`.
 #[must_use]
-pub fn sticky(creds: &Credentials, dir: &Metadata, victim_uid: u32) -> bool {
+pub fn sticky(creds: &Credentials, dir: &Ownership, victim_uid: u32) -> bool {
     dir.mode & abi::stat::S_ISVTX != 0
         && creds.fsuid != victim_uid
         && creds.fsuid != dir.uid

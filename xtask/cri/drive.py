@@ -14,6 +14,7 @@ KINDS = {
     "StartContainer": (cri.ContainerId, cri.Empty),
     "StopContainer": (cri.StopContainerRequest, cri.Empty),
     "RemoveContainer": (cri.ContainerId, cri.Empty),
+    "UpdateContainerResources": (cri.UpdateContainerResourcesRequest, cri.Empty),
     "ExecSync": (cri.ExecSyncRequest, cri.ExecSyncResponse),
     "ContainerStats": (cri.ContainerId, cri.ContainerStatsResponse),
     "ContainerStatus": (cri.ContainerId, cri.ContainerStatusResponse),

@@ -2,6 +2,7 @@
 
 use crate::bundle::{Bundle, Runtime};
 use crate::report::Report;
+use crate::scheduler::OneCpu;
 use crate::{Options, build, run};
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
@@ -27,6 +28,8 @@ type Results = BTreeMap<String, Option<String>>;
 /// # Errors
 /// When the guest or the runtime cannot be built or started.
 pub(crate) fn run(options: &Options) -> Result<Report> {
+    let repeat: usize =
+        options.repeat.as_deref().unwrap_or("1").parse().context("--repeat takes a number")?;
     let guest = build::cargo_build("conformance", "guest", false)?;
     let listed =
         run::output(Command::new(&guest).arg("list").args(&options.filters), Duration::from_secs(10))?;
@@ -34,6 +37,7 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
     if cases.is_empty() {
         bail!("no case matches {:?}", options.filters);
     }
+    let _one_cpu = options.has("--one-cpu").then(OneCpu::new).transpose()?;
     let mut report = Report::default();
     let native = by_topic(&cases, |topic, filters| native_topic(&guest, topic, filters))?;
     table("native", &cases, &native);
@@ -54,12 +58,31 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
         }
         let runtime = Runtime::from_options(&options)?;
         let rootfs = guest_root(&guest)?;
-        let end = Instant::now() + PLATFORM_TIME;
-        let results = by_topic(&cases, |_, filters| sandbox_topic(&runtime, &rootfs, filters, end))?;
-        table(&platform, &cases, &results);
-        judge(&mut report, &platform, &cases, &results, &expectations(&expected_text, &platform)?);
+        let expected = expectations(&expected_text, &platform)?;
+        for round in 1..=repeat {
+            let end = Instant::now() + PLATFORM_TIME;
+            let results = by_topic(&cases, |_, filters| sandbox_topic(&runtime, &rootfs, filters, end))?;
+            if round == 1 {
+                table(&platform, &cases, &results);
+            }
+            judge(&mut report, &platform, &cases, &results, &expected);
+            if round % 10 == 0 {
+                println!("  round {round} of {repeat}: {} failed", report.failures.len());
+            }
+        }
     }
     Ok(report)
+}
+
+/// Runs all cases on the default platform, which then has one CPU: threads that wait for each other hand it over.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn run_on_one_cpu(options: &Options) -> Result<Report> {
+    let mut options = options.clone();
+    options.flags.push("--one-cpu".to_owned());
+    options.platform = Some(PLATFORMS[0].to_owned());
+    run(&options)
 }
 
 /// The root of the container: the guest, and the folders that are mounted over.

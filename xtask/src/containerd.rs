@@ -5,7 +5,7 @@ use crate::proc::{self, Pid};
 use crate::pty::Session;
 use crate::report::Report;
 use crate::run::{self, Output};
-use crate::{Options, apt, build, image};
+use crate::{Options, apt, build, image, posture};
 use anyhow::{Context, Result, ensure};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -178,7 +178,7 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
             report.record(&name, same_as_runc(&daemon, flags, command));
         }
     }
-    let tests: [(&str, Test); 7] = [
+    let tests: [(&str, Test); 9] = [
         ("ctr run: input to its end", input),
         ("ctr run -t: a terminal, its size and its end", terminal),
         ("ctr task: exec, its exit status, its end by a signal", exec),
@@ -186,6 +186,8 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
         ("ctr task: a program that is not there", no_program),
         ("ctr task: pause and resume", pause),
         ("ctr task: metrics", metrics),
+        ("ctr task: a lack of memory is told", out_of_memory),
+        ("ctr task: an idle one wakes nobody, its shim included", idle),
     ];
     for (name, test) in tests.into_iter().filter(|(name, _)| options.selects(name)) {
         report.record(name, test(&daemon));
@@ -425,6 +427,45 @@ fn metrics(daemon: &Containerd) -> Result<()> {
         let (memory, cpu) = (number(&text, "memory.usage_in_bytes")?, number(&text, "cpuacct.usage")?);
         (memory > 20 << 20 && cpu > 0).then_some(())
     })
+}
+
+fn out_of_memory(daemon: &Containerd) -> Result<()> {
+    let heard = daemon.scratch.0.join("events");
+    let mut listener = daemon.ctr_command(&["events"]);
+    let mut listener = listener.stdout(std::fs::File::create(&heard)?).spawn()?;
+    let (options, id) = (daemon.options(), run::unique("hungry"));
+    let task = Task { daemon, id };
+    let script = "until [ -e /tmp/go ]; do sleep 0.1; done; x=aaaaaaaa; while :; do x=$x$x; done";
+    let mut args = daemon.run_args(RUNSC, &options, &["-d", "--memory-limit", "67108864"]);
+    args.extend([task.id.as_str(), "sh", "-c", script]);
+    let told = daemon.ctr(&args).and_then(|out| {
+        ensure!(out.code == 0, "run -d gives {}: {}", out.code, out.stderr.trim());
+        let hears = |topic: &str| {
+            run::until(&format!("{topic} is told of"), LIMIT, || {
+                let text = std::fs::read_to_string(&heard).unwrap_or_default();
+                text.lines().any(|line| line.contains(topic) && line.contains(&task.id)).then_some(())
+            })
+        };
+        hears("/tasks/start")?;
+        task.exec("go", &["touch", "/tmp/go"])?;
+        hears("/tasks/oom")?;
+        task.wait_for("STOPPED")?;
+        ensure!(delete(&task)?.contains("exit code 137"), "not 137");
+        Ok(())
+    });
+    listener.kill()?;
+    listener.wait()?;
+    told
+}
+
+fn idle(daemon: &Containerd) -> Result<()> {
+    let before = There::now()?;
+    let task = Task::start(daemon, &["sleep", "1000"])?;
+    let fresh: BTreeSet<Pid> = proc::descendants().difference(&before.processes).copied().collect();
+    ensure!(fresh.iter().any(|pid| proc::describe(*pid).contains("containerd-shim-runsc")), "no shim");
+    posture::rest(&fresh)?;
+    drop(task);
+    before.nothing_more()
 }
 
 fn kill_shim(daemon: &Containerd) -> Result<()> {

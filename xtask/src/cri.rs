@@ -113,7 +113,8 @@ pub(crate) fn run(daemon: &Containerd, report: &mut Report) -> Result<()> {
             return Ok(());
         }
     };
-    let made = ["one", "two"].map(|name| container(&cri, &pod, &config, name));
+    let made =
+        ["one", "two"].map(|name| container(&cri, &pod, &config, name, &["sleep", "1000"], &json!({})));
     let [one, two] = made;
     match (one, two) {
         (Ok(one), Ok(two)) => {
@@ -121,6 +122,10 @@ pub(crate) fn run(daemon: &Containerd, report: &mut Report) -> Result<()> {
             report.record("CRI: ExecSync, its output and exit status", exec_sync(&cri, &one));
             report.record("CRI: the folder that both mount", share(&cri, &one, &two));
             report.record("CRI: stats", stats(&cri, &one));
+            report.record(
+                "CRI: a container with a limit: stats, update, its own lack of memory",
+                limited(&cri, &pod, &config, &one),
+            );
             report.record("CRI: StopContainer leaves the other", stop_one(&cri, &one, &two));
         }
         (one, two) => {
@@ -132,15 +137,25 @@ pub(crate) fn run(daemon: &Containerd, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-fn container(cri: &Cri<'_>, pod: &str, config: &Value, name: &str) -> Result<String> {
+fn container(
+    cri: &Cri<'_>,
+    pod: &str,
+    config: &Value,
+    name: &str,
+    command: &[&str],
+    resources: &Value,
+) -> Result<String> {
     let request = json!({
         "pod_sandbox_id": pod,
         "sandbox_config": config,
         "config": {
             "metadata": {"name": name}, "image": {"image": image::BOX},
-            "command": ["sleep", "1000"],
+            "command": command,
             "mounts": [{"container_path": "/shared", "host_path": cri.scratch.0.join("shared")}],
-            "linux": {"security_context": {"namespace_options": {"network": HOST, "pid": OWN}}},
+            "linux": {
+                "resources": resources,
+                "security_context": {"namespace_options": {"network": HOST, "pid": OWN}},
+            },
         },
     });
     let id = cri.id("CreateContainer", &request, "container_id")?;
@@ -186,14 +201,52 @@ fn share(cri: &Cri<'_>, one: &str, two: &str) -> Result<()> {
     Ok(())
 }
 
-fn stats(cri: &Cri<'_>, id: &str) -> Result<()> {
+/// Processor time in nanoseconds and bytes of memory.
+fn usage(cri: &Cri<'_>, id: &str) -> Result<(u64, u64)> {
     let answer = cri.call("ContainerStats", &json!({"container_id": id}))?;
     let number = |path: &str| -> Result<u64> {
         let value = answer.pointer(path).and_then(Value::as_str).with_context(|| answer.to_string())?;
         Ok(value.parse()?)
     };
-    ensure!(number("/stats/cpu/usage_core_nano_seconds/value")? > 0, "no CPU time: {answer}");
-    ensure!(number("/stats/memory/working_set_bytes/value")? > 0, "no memory: {answer}");
+    Ok((
+        number("/stats/cpu/usage_core_nano_seconds/value")?,
+        number("/stats/memory/working_set_bytes/value")?,
+    ))
+}
+
+fn stats(cri: &Cri<'_>, id: &str) -> Result<()> {
+    let before = usage(cri, id)?;
+    ensure!(before.0 > 0 && before.1 > 0, "CPU time and memory: {before:?}");
+    cri.script(id, "head -c 20000000 /dev/zero > /dev/shm/held")?;
+    let after = usage(cri, id)?;
+    ensure!(after.0 > before.0 && after.1 > before.1 + 20_000_000, "{before:?}, {after:?}");
+    cri.script(id, "rm /dev/shm/held").map(drop)
+}
+
+fn limited(cri: &Cri<'_>, pod: &str, config: &Value, other: &str) -> Result<()> {
+    let script = "until [ -e /shared/go ]; do sleep 0.1; done; x=aaaaaaaa; while :; do x=$x$x; done";
+    let limit = json!({"memory_limit_in_bytes": 256 << 20});
+    let id = container(cri, pod, config, "three", &["sh", "-c", script], &limit)?;
+    let total = || cri.script(&id, "sed -n 's/^MemTotal: *//p' /proc/meminfo");
+    ensure!(total()? == "262144 kB", "it sees {} of memory", total()?);
+    let smaller = json!({"container_id": id, "linux": {"memory_limit_in_bytes": 64 << 20}});
+    cri.call("UpdateContainerResources", &smaller)?;
+    ensure!(total()? == "65536 kB", "after the update it sees {} of memory", total()?);
+    std::fs::write(cri.scratch.0.join("shared/go"), "")?;
+    let field = |name: &str| {
+        let status = cri.call("ContainerStatus", &json!({"container_id": id})).ok()?;
+        status.pointer(&format!("/status/{name}")).cloned()
+    };
+    run::until("it ends for want of memory", LIMIT, || {
+        (field("state") == Some(json!(EXITED))).then_some(())
+    })?;
+    run::until("that is known as the reason", LIMIT, || {
+        (field("reason") == Some(json!("OOMKilled"))).then_some(())
+    })
+    .with_context(|| format!("{:?}", field("reason")))?;
+    ensure!(field("exit_code") == Some(json!(137)), "exit code {:?}", field("exit_code"));
+    cri.call("RemoveContainer", &json!({"container_id": id}))?;
+    ensure!(cri.script(other, "echo well")? == "well", "the other suffers");
     Ok(())
 }
 

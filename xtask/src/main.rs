@@ -23,8 +23,10 @@ mod pty;
 mod report;
 mod rootfs;
 mod run;
+mod scheduler;
 mod stages;
 mod storm;
+mod systemd;
 #[cfg(test)]
 mod tidy;
 mod userland;
@@ -39,11 +41,11 @@ const USAGE: &str = "usage: cargo xtask VERB
   build                                   release build of runsc at target/release/runsc; static, under 10 MB
   tidy                                    the tests over the workspace itself
   rootfs [--refresh]                      the Debian root that tests run in, at target/rootfs/bookworm
-  conformance [--platform P] [--runtime PATH] [--native] [FILTER]..
+  conformance [--platform P] [--runtime PATH] [--native] [--one-cpu] [--repeat N] [FILTER]..
   userland [--runtime PATH] [FILTER]..    a Debian userland, compared with the same scripts run natively
   oci [--runtime runsc|runc|PATH] [FILTER]..  the suite over the OCI specification
   storm [--quick]                         many containers, processes killed at random: nothing is left
-  docker | containerd | podman | pods | world | posture | bad-input    the harness of that name [--runtime PATH]
+  one-cpu | docker | containerd | podman | pods | world | posture | bad-input | systemd    the harness of that name [--runtime PATH]
   bench --quick [--runtime PATH]          a table, and target/bench/quick.json
   bench platform                          the platforms side by side";
 
@@ -54,6 +56,8 @@ pub(crate) struct Options {
     pub(crate) platform: Option<String>,
     /// The runtime to test in place of the workspace's own.
     pub(crate) runtime: Option<String>,
+    /// How often the cases run in the sandbox.
+    pub(crate) repeat: Option<String>,
     /// Flags given, without a value.
     pub(crate) flags: Vec<String>,
     /// What remains.
@@ -73,7 +77,10 @@ impl Options {
             match name {
                 "--platform" => options.platform = value(),
                 "--runtime" => options.runtime = value(),
-                "--list" | "--refresh" | "--quick" | "--native" => options.flags.push(name.to_owned()),
+                "--repeat" => options.repeat = value(),
+                "--list" | "--refresh" | "--quick" | "--native" | "--one-cpu" => {
+                    options.flags.push(name.to_owned());
+                }
                 _ if name.starts_with('-') => bail!("unknown flag {arg}\n{USAGE}"),
                 _ => options.filters.push(arg.clone()),
             }
@@ -118,8 +125,8 @@ fn dispatch() -> Result<bool> {
             true
         }),
         "tidy" => stages::run_one("tidy", &options),
-        "conformance" | "userland" | "world" | "docker" | "containerd" | "podman" | "pods" | "posture"
-        | "bad-input" | "oci" | "storm" => stages::run_one(verb, &options),
+        "conformance" | "one-cpu" | "userland" | "world" | "docker" | "containerd" | "podman" | "pods"
+        | "posture" | "bad-input" | "oci" | "storm" | "systemd" => stages::run_one(verb, &options),
         "bench" => bench::run(&options),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");

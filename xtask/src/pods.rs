@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -20,7 +21,7 @@ const CONTAINERD: (&str, &str) = ("io.kubernetes.cri.container-type", "io.kubern
 const CRIO: (&str, &str) = ("io.kubernetes.cri-o.ContainerType", "io.kubernetes.cri-o.SandboxID");
 
 /// A sandbox and the containers in it; all ended with the value.
-struct Pod<'a> {
+pub(crate) struct Pod<'a> {
     runtime: &'a Runtime,
     names: (&'static str, &'static str),
     scratch: Scratch,
@@ -31,6 +32,14 @@ struct Pod<'a> {
 }
 
 impl<'a> Pod<'a> {
+    /// Starts the first container, in containerd's words.
+    ///
+    /// # Errors
+    /// When the runtime fails.
+    pub(crate) fn of_containerd(runtime: &'a Runtime) -> Result<Self> {
+        Self::start(runtime, CONTAINERD)
+    }
+
     /// Starts the first container.
     fn start(runtime: &'a Runtime, names: (&'static str, &'static str)) -> Result<Self> {
         let before = proc::descendants();
@@ -68,12 +77,20 @@ impl<'a> Pod<'a> {
         Ok(bundle)
     }
 
+    /// Where the pod may keep a file.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.scratch.0.join(name)
+    }
+
     fn runsc(&self, args: &[&str]) -> Result<Output> {
         run::output(self.runtime.command().args(args), LIMIT)
     }
 
     /// Runs a verb that must succeed; what it prints.
-    fn must(&self, args: &[&str]) -> Result<String> {
+    ///
+    /// # Errors
+    /// When it fails.
+    pub(crate) fn must(&self, args: &[&str]) -> Result<String> {
         let out = self.runsc(args)?;
         ensure!(out.code == 0, "{} gives {}: {}", args.join(" "), out.code, out.stderr.trim());
         Ok(out.stdout)
@@ -95,8 +112,11 @@ impl<'a> Pod<'a> {
         Ok(id)
     }
 
-    /// Starts one that sleeps.
-    fn sleeper(&self) -> Result<String> {
+    /// Starts one that sleeps; its name.
+    ///
+    /// # Errors
+    /// When the runtime fails.
+    pub(crate) fn sleeper(&self) -> Result<String> {
         self.add(&["sleep", "1000"])
     }
 
@@ -105,7 +125,11 @@ impl<'a> Pod<'a> {
         self.must(&["exec", id, "sh", "-c", script]).map(|text| text.trim().to_owned())
     }
 
-    fn pid(&self, id: &str) -> Result<Pid> {
+    /// The process of the host that ends as a container ends.
+    ///
+    /// # Errors
+    /// When the container was not created.
+    pub(crate) fn pid(&self, id: &str) -> Result<Pid> {
         let text = std::fs::read_to_string(self.scratch.0.join(format!("{id}.pid")))?;
         Ok(text.trim().parse()?)
     }
@@ -122,7 +146,7 @@ impl<'a> Pod<'a> {
     }
 
     /// The processes that appeared with the pod and live.
-    fn processes(&self) -> BTreeSet<Pid> {
+    pub(crate) fn processes(&self) -> BTreeSet<Pid> {
         let now = proc::descendants();
         now.difference(&self.before).copied().collect()
     }
@@ -152,7 +176,7 @@ impl Drop for Pod<'_> {
 /// A test of a pod that has one container beside its first.
 type Test = fn(&Pod<'_>, &str) -> Result<()>;
 
-const TESTS: [(&str, Test); 12] = [
+const TESTS: [(&str, Test); 14] = [
     ("each container has its own process ids", own_pids),
     ("each container has its own files and mounts", own_files),
     ("a terminal is of its own container", own_terminals),
@@ -161,6 +185,8 @@ const TESTS: [(&str, Test); 12] = [
     ("the end of one that another does not see", own_undo),
     ("run gives the exit status and the output", run_to_the_end),
     ("the process of the pid file ends as the container does", stands_in),
+    ("each is told what it uses itself", own_usage),
+    ("one that runs out of memory ends alone", out_of_memory),
     ("one deleted leaves the others", delete_one),
     ("a container whose gofer or stand-in is killed ends alone", kill_parts),
     ("a container that cannot start leaves nothing", cannot_start),
@@ -254,6 +280,75 @@ s = socket.socket(socket.AF_UNIX); s.connect("\0pod-test"); s.sendall(b"hello");
     Ok(())
 }
 
+/// Processor time in nanoseconds and bytes of memory, as `events --stats` tells them.
+fn usage(pod: &Pod<'_>, id: &str) -> Result<(u64, u64)> {
+    let event: Value = serde_json::from_str(&pod.must(&["events", "--stats", id])?)?;
+    let number = |path: &str| event.pointer(path).and_then(Value::as_u64).with_context(|| event.to_string());
+    Ok((number("/data/cpu/usage/total")?, number("/data/memory/usage/usage")?))
+}
+
+fn own_usage(pod: &Pod<'_>, _: &str) -> Result<()> {
+    const MOST: u64 = 12 << 20;
+    let (busy, idle) = (pod.sleeper()?, pod.sleeper()?);
+    let before = usage(pod, &busy)?;
+    ensure!(before.1 > 0 && before.1 < MOST, "{before:?} for sleep");
+    pod.script(
+        &busy,
+        "head -c 20m /dev/zero > /dev/shm/held; i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done",
+    )?;
+    let after = usage(pod, &busy)?;
+    ensure!(after.0 > before.0 + 10_000_000, "processor time: {before:?}, {after:?}");
+    ensure!(after.1 > 20 << 20 && after.1 < (20 << 20) + MOST, "memory: {before:?}, {after:?}");
+    ensure!(usage(pod, &idle)?.1 < MOST, "the other's memory: {:?}", usage(pod, &idle)?);
+    pod.script(&busy, "rm /dev/shm/held")?;
+    ensure!(usage(pod, &busy)?.1 < MOST, "memory that was given back: {:?}", usage(pod, &busy)?);
+    [&busy, &idle].into_iter().try_for_each(|id| pod.must(&["delete", "--force", id]).map(drop))
+}
+
+fn out_of_memory(pod: &Pod<'_>, id: &str) -> Result<()> {
+    // A program that asks for too much is killed; the container goes on, as on Linux, unless that is its first.
+    let script = "x=aaaaaaaa; while :; do x=$x$x; done";
+    let bundle = pod.bundle("container", &["sh", "-c", &format!("until [ -e /shared/go ]; do sleep 0.1; done; sh -c '{script}'; echo $? > /shared/code; {script}")])?;
+    let path = bundle.dir.join("config.json");
+    let mut config: Value = serde_json::from_slice(&std::fs::read(&path)?)?;
+    let linux = config.pointer_mut("/linux").and_then(Value::as_object_mut).context("config.json")?;
+    linux.insert("resources".to_owned(), json!({"memory": {"limit": 256 << 20}}));
+    std::fs::write(&path, config.to_string())?;
+    let eater = run::unique("container");
+    pod.create_and_start(&eater, bundle)?;
+    pod.must(&["--ignore-cgroups", "update", "--memory", "64m", &eater])?;
+    let told = pod.scratch.0.join("told");
+    let mut events = pod.runtime.command();
+    events.args(["events", "--interval", "1h", &eater]).stdout(std::fs::File::create(&told)?);
+    let mut events = events.spawn()?;
+    // That it listens is seen in its descriptors.
+    let fds = format!("/proc/{}/fd", events.id());
+    let listens = || {
+        let links =
+            std::fs::read_dir(&fds).ok()?.flatten().filter_map(|fd| std::fs::read_link(fd.path()).ok());
+        links.into_iter().any(|link| link.to_string_lossy().contains("pidfd")).then_some(())
+    };
+    run::until("events listens", LIMIT, listens)?;
+    std::fs::write(pod.scratch.0.join("go"), "")?;
+    pod.wait_for(&eater, "stopped")?;
+    let (status, late) = run::wait_deadline(&mut events, LIMIT)?;
+    ensure!(status.success() && !late, "events: {status}");
+    let told = std::fs::read_to_string(told)?;
+    ensure!(told.lines().filter(|line| line.contains(r#""type":"oom""#)).count() >= 1, "told: {told:?}");
+    let code = std::fs::read_to_string(pod.scratch.0.join("code"))?;
+    ensure!(code.trim() == "137", "the first that was killed gives {code}");
+    ensure!(
+        pod.must(&["wait", &eater])?.contains("137"),
+        "the container gives {}",
+        pod.must(&["wait", &eater])?
+    );
+    pod.must(&["delete", &eater])?;
+    for other in [&pod.id, id] {
+        ensure!(pod.script(other, "echo well")? == "well", "{other} suffers");
+    }
+    Ok(())
+}
+
 fn shared_folder(pod: &Pod<'_>, id: &str) -> Result<()> {
     pod.script(id, "echo one > /shared/file")?;
     ensure!(pod.script(&pod.id, "cat /shared/file && echo two >> /shared/file")? == "one", "not seen");
@@ -337,7 +432,7 @@ fn reap(pids: &BTreeSet<Pid>) {
 
 fn kill_parts(pod: &Pod<'_>, id: &str) -> Result<()> {
     let before = pod.processes();
-    for part in ["gofer", "runsc --root"] {
+    for part in ["gofer", "proxy"] {
         let other = pod.sleeper()?;
         let own: Vec<Pid> = pod.processes().difference(&before).copied().collect();
         let victim = own.iter().find(|pid| proc::describe(**pid).contains(part));

@@ -2,6 +2,7 @@
 //! an idle one uses no CPU.
 
 use crate::bundle::{Bundle, Runtime};
+use crate::pods::Pod;
 use crate::proc::{self, Pid};
 use crate::report::Report;
 use crate::{Options, rootfs, run};
@@ -115,8 +116,14 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
             Err(error) => report.record("posture", Err(error)),
         }
     }
+    if options.selects("pod") {
+        report.record("posture of a pod, and of what stays behind for exec", pod(&runtime));
+    }
     if options.selects("idle") {
-        report.record("an idle sandbox uses no CPU", idle(&runtime));
+        report.record(
+            "an idle sandbox is not woken up, nor uses any CPU",
+            idle(&runtime, options.platform.is_some()),
+        );
     }
     if options.selects("kill") {
         kill_each(&runtime, &mut report);
@@ -136,6 +143,26 @@ fn roles(sleeper: &Sleeper<'_>) -> Result<()> {
     let gofers = sleeper.pids.iter().filter(|pid| is_gofer(**pid)).count();
     ensure!(gofers == 1, "{gofers} gofers");
     ensure!(sleeper.pids.len() >= 2, "{} processes", sleeper.pids.len());
+    Ok(())
+}
+
+/// Two containers in a sandbox, and a program that runs detached in each.
+fn pod(runtime: &Runtime) -> Result<()> {
+    let pod = Pod::of_containerd(runtime)?;
+    let first = pod.processes();
+    let second = pod.sleeper()?;
+    let stand_in = pod.pid(&second)?;
+    let added: BTreeSet<Pid> = pod.processes().difference(&first).copied().collect();
+    ensure!(added.contains(&stand_in), "the container's process is not there: {added:?}");
+    let before = pod.processes();
+    let file = pod.file("exec.pid");
+    let path = file.display().to_string();
+    pod.must(&["exec", "--detach", "--pid-file", &path, &second, "sleep", "1000"])?;
+    let proxy: Pid = std::fs::read_to_string(&file)?.trim().parse()?;
+    ensure!(!before.contains(&proxy) && pod.processes().contains(&proxy), "no process stays behind");
+    for pid in pod.processes() {
+        posture(pid).with_context(|| proc::describe(pid))?;
+    }
     Ok(())
 }
 
@@ -228,21 +255,41 @@ fn activity(pids: &BTreeSet<Pid>) -> (u64, u64, u64) {
     (ticks, switches, runnable)
 }
 
-/// Watches an idle sandbox for two seconds: a measurement, so time has to pass.
-fn idle(runtime: &Runtime) -> Result<()> {
-    let sleeper = Sleeper::start(runtime)?;
+/// How long an idle sandbox is watched.
+const WATCHED: Duration = Duration::from_secs(10);
+
+/// Watches processes that have nothing to do: a measurement, so time has to pass.
+///
+/// # Errors
+/// When one of their threads runs, however shortly.
+pub(crate) fn rest(pids: &BTreeSet<Pid>) -> Result<()> {
     let settled = || {
-        let before = activity(&sleeper.pids);
+        let before = activity(pids);
         std::thread::sleep(Duration::from_millis(300));
         // On a busy machine, what is still starting may not get to run for a while.
-        (before.2 == 0 && activity(&sleeper.pids) == before).then_some(())
+        (before.2 == 0 && activity(pids) == before).then_some(())
     };
-    run::until("the sandbox settles", Duration::from_secs(6), settled)?;
-    let before = activity(&sleeper.pids);
-    std::thread::sleep(Duration::from_secs(2));
-    let after = activity(&sleeper.pids);
-    ensure!(after == before, "in 2 s: {} ticks, {} wake-ups", after.0 - before.0, after.1 - before.1);
+    run::until("the processes settle", Duration::from_secs(10), settled)?;
+    let before = activity(pids);
+    std::thread::sleep(WATCHED);
+    let after = activity(pids);
+    ensure!(after == before, "in 10 s: {} ticks, {} wake-ups", after.0 - before.0, after.1 - before.1);
     Ok(())
+}
+
+/// An idle sandbox of each platform, both at a time.
+fn idle(runtime: &Runtime, chosen: bool) -> Result<()> {
+    let platforms: &[&str] = if chosen || !runtime.is_ours() { &[""] } else { &["systrap", "ptrace"] };
+    let runtimes: Vec<Runtime> = platforms
+        .iter()
+        .map(|name| {
+            let mut runtime = runtime.clone();
+            runtime.flags.extend((!name.is_empty()).then(|| format!("--platform={name}")));
+            runtime
+        })
+        .collect();
+    let sleepers = runtimes.iter().map(Sleeper::start).collect::<Result<Vec<_>>>()?;
+    rest(&sleepers.iter().flat_map(|sleeper| sleeper.pids.iter().copied()).collect())
 }
 
 /// SIGKILL to each process of a sandbox, one a run; afterwards nothing of it may be left, and `delete` succeeds.

@@ -2,8 +2,8 @@
 
 use crate::report::Report;
 use crate::{
-    Options, apt, bad_input, build, conformance, containerd, docker, oci, podman, pods, posture, run, storm,
-    userland, world,
+    Options, apt, bad_input, build, conformance, containerd, docker, oci, podman, pods, posture, run,
+    scheduler, storm, systemd, userland, world,
 };
 use anyhow::{Context, Result, bail};
 use std::process::Command;
@@ -12,13 +12,14 @@ use std::time::{Duration, Instant};
 type Stage = (&'static str, fn(&Options) -> Result<Report>);
 
 /// In the order in which they run: what fails fast comes first.
-const STAGES: [Stage; 16] = [
+const STAGES: [Stage; 18] = [
     ("tidy", |_| cargo_tests(&["test", "--package", "xtask"])),
     ("fmt", |_| cargo(&["fmt", "--all", "--check"])),
     ("clippy", |_| cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"])),
     ("unit", |_| cargo_tests(&["test", "--workspace", "--no-fail-fast", "--exclude", "xtask"])),
     ("build", |_| build::release().and_then(|_| build::shim()).map(|_| one_passed())),
     ("conformance", conformance::run),
+    ("one-cpu", conformance::run_on_one_cpu),
     ("world", world::run),
     ("posture", posture::run),
     ("bad-input", bad_input::run),
@@ -26,6 +27,7 @@ const STAGES: [Stage; 16] = [
     ("oci", oci::run),
     ("storm", storm::run),
     ("userland", userland::run),
+    ("systemd", systemd::run),
     ("docker", docker::run),
     ("containerd", containerd::run),
     ("podman", podman::run),
@@ -51,6 +53,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     inner.flags.push("--quick".to_owned());
     let mut total = Report::default();
     apt::ensure(&["gcc", "binutils", "util-linux"])?;
+    let _ungrouped = scheduler::Ungrouped::new();
     for (name, stage) in STAGES.iter().filter(|(name, _)| options.filters.is_empty() || options.selects(name))
     {
         total.add(timed(name, *stage, &inner));
@@ -65,6 +68,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
 pub(crate) fn run_one(name: &str, options: &Options) -> Result<bool> {
     let stage =
         STAGES.iter().find(|(stage, _)| *stage == name).with_context(|| format!("no stage {name}"))?;
+    let _ungrouped = scheduler::Ungrouped::new();
     Ok(summary(&timed(stage.0, stage.1, options)))
 }
 

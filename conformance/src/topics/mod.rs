@@ -36,6 +36,7 @@ topics! {
     locks
     mmap
     mmap_more
+    mqueues
     mremap
     open_flags
     owners

@@ -1,7 +1,7 @@
 //! Open files: plain reading, writing and listing, and extended attributes.
 
 use super::{Fid, reply};
-use crate::proto::{Attr, AttrDirents, Data, Dirents, IO_HEADER, Qid, Str, Tmessage};
+use crate::proto::{Attr, AttrDirents, Data, Dirents, IO_HEADER, Qid, Str, Tmessage, open};
 use abi::Errno;
 
 /// A file that a directory lists.
@@ -17,6 +17,15 @@ pub struct ListedFile {
     pub name: Vec<u8>,
     /// Its attributes, when the server told them.
     pub attr: Option<Attr>,
+}
+
+/// What a directory holds.
+#[derive(Debug)]
+pub struct Listed {
+    /// Its first entries, as [`Dirents`] reads them.
+    pub entries: Vec<u8>,
+    /// The open directory, where there may be more.
+    pub rest: Option<Fid>,
 }
 
 impl Fid {
@@ -94,14 +103,55 @@ impl Fid {
             });
             return entries.collect();
         }
-        let answer = self.client().call(&Tmessage::Treaddir { fid, offset, count })?;
-        let data = reply!(answer, Rreaddir { data } => data)?;
-        let entries = Dirents::new(data).map(|entry| {
+        let data = self.read_entries(offset)?;
+        let entries = Dirents::new(Data(&data)).map(|entry| {
             let entry = entry.map_err(|_hostile| Errno::EIO)?;
             let (qid, offset, kind, name) = (entry.qid, entry.offset, entry.kind, entry.name.to_vec());
             Ok(ListedFile { qid, offset, kind, name, attr: None })
         });
         entries.collect()
+    }
+
+    /// The entries of this directory, which is not open, from the first on: as many as one message holds.
+    ///
+    /// # Errors
+    /// `ENOTDIR`, the server's, `EIO`.
+    pub fn list(&self) -> Result<Listed, Errno> {
+        if !self.client().extended() {
+            let (rest, _) = self.walk(&[])?;
+            rest.open(open::O_RDONLY | open::O_DIRECTORY)?;
+            let entries = rest.read_entries(0)?;
+            return Ok(Listed { entries, rest: Some(rest) });
+        }
+        let new = self.client().new_fid()?;
+        let count = u32::try_from(self.io_size()).unwrap_or(0);
+        let request = Tmessage::Tlist { fid: self.number(), newfid: new.number(), count };
+        let answer = self.client().call(&request);
+        match answer.and_then(|answer| reply!(answer, Rlist { more, data } => (more, data.to_vec()))) {
+            Ok((more, entries)) => {
+                let rest = if more == 0 {
+                    new.never_was();
+                    None
+                } else {
+                    Some(new)
+                };
+                Ok(Listed { entries, rest })
+            }
+            Err(errno) => {
+                new.never_was();
+                Err(errno)
+            }
+        }
+    }
+
+    /// Entries of this open directory after the place `offset`, as [`Dirents`] reads them; none at its end.
+    ///
+    /// # Errors
+    /// `ENOTDIR`, the server's, `EIO`.
+    pub fn read_entries(&self, offset: u64) -> Result<Vec<u8>, Errno> {
+        let (fid, count) = (self.number(), u32::try_from(self.io_size()).unwrap_or(0));
+        let answer = self.client().call(&Tmessage::Treaddir { fid, offset, count })?;
+        reply!(answer, Rreaddir { data } => data.to_vec())
     }
 
     /// getxattr(2), or listxattr(2) when the name is empty.

@@ -15,6 +15,7 @@ mod extended;
 mod fid;
 mod files;
 mod mux;
+mod near;
 
 use abi::Errno;
 use std::os::fd::OwnedFd;
@@ -28,7 +29,7 @@ use mux::{Answer, Mux};
 
 pub use extended::{MadeFid, Walked};
 pub use fid::Fid;
-pub use files::ListedFile;
+pub use files::{Listed, ListedFile};
 
 /// Host calls that a client makes, beyond those of any Rust program (memory, futexes): `recvmsg` by the function of
 /// [`Options::receive_fds`], otherwise `recvfrom`. [`Client::connect`] needs `getsockopt` and `setsockopt` once.
@@ -172,6 +173,11 @@ impl Client {
 
     fn call(&self, request: &Tmessage<'_>) -> Result<Answer, Errno> {
         self.clunk_dropped(CLUNK_BATCH);
+        if self.extended
+            && let Some(cpu) = self.mux.came_from()
+        {
+            self.mux.call_and_forget(&[], |tag, out| self.encode(&Tmessage::Tnear { cpu }, tag, out));
+        }
         self.mux.call(|tag, out| self.encode(request, tag, out))
     }
 

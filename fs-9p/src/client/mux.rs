@@ -1,5 +1,6 @@
 //! Requests of many threads over one socket, without a thread of its own: one of those that wait reads for all.
 
+use super::near::Near;
 use crate::host::{Frame, Socket};
 use crate::proto::{HEADER, NOTAG};
 use abi::Errno;
@@ -32,6 +33,9 @@ struct State {
     /// By tag.
     slots: Vec<Slot>,
     free: Vec<u16>,
+    /// How many calls are on their way.
+    calls: usize,
+    near: Near,
     /// Threads that wait for a free tag.
     crowd: Vec<Thread>,
     /// What the reader reads into; away while some thread is the reader.
@@ -61,6 +65,8 @@ impl Mux {
         let state = State {
             slots,
             free: (0..tags).rev().collect(),
+            calls: 0,
+            near: Near::new(),
             crowd: Vec::new(),
             frame: Some(Frame::new(msize)),
             dead: false,
@@ -78,12 +84,21 @@ impl Mux {
                     return Err(Errno::EIO);
                 }
                 if let Some(tag) = state.take_tag(Slot::Sending) {
+                    state.calls += 1;
                     return Ok(tag);
                 }
                 state.crowd.push(thread::current());
             }
             thread::park();
         }
+    }
+
+    /// A call is about to be made by this thread; gives the CPU that the server is to be told of, if any.
+    pub(super) fn came_from(&self) -> Option<u32> {
+        let here = Near::here();
+        let mut state = self.state.lock();
+        let alone = state.calls == 0;
+        state.near.note(here, alone)
     }
 
     /// Sends a request and waits for its reply. `encode` appends the message with the tag that it is given.
@@ -94,7 +109,7 @@ impl Mux {
         let tag = self.take_tag()?;
         let mut message = Vec::new();
         if let Err(errno) = encode(tag, &mut message) {
-            self.release(tag);
+            self.end_call(tag);
             return Err(errno);
         }
         if self.socket.send(&message, &[]).is_err() {
@@ -131,9 +146,14 @@ impl Mux {
         std::mem::take(&mut *self.clunked.lock())
     }
 
-    fn release(&self, tag: u16) {
+    fn end_call(&self, tag: u16) {
+        self.release(tag, 1);
+    }
+
+    fn release(&self, tag: u16, calls: usize) {
         let crowd = {
             let mut state = self.state.lock();
+            state.calls = state.calls.saturating_sub(calls);
             if let Some(slot) = state.slots.get_mut(usize::from(tag)) {
                 *slot = Slot::Free;
                 state.free.push(tag);
@@ -173,7 +193,7 @@ impl Mux {
                 None => return Err(Errno::EIO),
             }
         };
-        self.release(tag);
+        self.end_call(tag);
         Ok(Turn::Done(answer))
     }
 
@@ -221,7 +241,7 @@ impl Mux {
             thread.unpark();
         }
         if let Some(fids) = old {
-            self.release(tag);
+            self.release(tag, 0);
             self.clunked.lock().extend(fids);
         }
         Ok(tag == own)

@@ -45,7 +45,7 @@ impl LocalFs {
         // and permissions meant for ours: ours has no permissions, and is of the type that was asked for.
         let found = file.stat()?;
         let fresh = kind == mode::S_IFLNK || found.st_mode & 0o1777 == 0;
-        if file.kind != kind || !fresh || found.st_uid != unistd::geteuid().as_raw() {
+        if file.kind != kind || !fresh || found.st_uid != self.ids.0 {
             return Err(Errno::EEXIST);
         }
         // A set-group-id directory hands this bit to new directories, and its group to all; the kernel decided on it.
@@ -75,10 +75,18 @@ impl LocalFs {
             | OFlag::O_EXCL
             | OFlag::O_NOFOLLOW
             | OFlag::O_CLOEXEC;
-        let fd = retry(|| fcntl::openat(&dir.fd, name, flags, Mode::empty()))?;
-        self.own(fd.as_fd(), make)?;
+        // Without permissions until it has its owner, unless that is who makes it.
+        let is_own = |wanted: u32, own: u32| wanted == KEEP || wanted == own;
+        let own = is_own(make.uid, self.ids.0) && is_own(make.gid, self.ids.1);
+        let early = if own { Mode::from_bits_truncate(make.mode & 0o777) } else { Mode::empty() };
+        let fd = retry(|| fcntl::openat(&dir.fd, name, flags, early))?;
+        let found = stat::fstat(&fd).map_err(errno)?;
+        let differs = |is: u32, wanted: u32| wanted != KEEP && wanted != is;
+        if differs(found.st_uid, make.uid) || differs(found.st_gid, make.gid) {
+            self.own(fd.as_fd(), make)?;
+        }
         let permissions = Mode::from_bits(make.mode & 0o7777).ok_or(Errno::EINVAL)?;
-        if !permissions.is_empty() {
+        if found.st_mode & 0o7777 != permissions.bits() {
             retry(|| stat::fchmod(&fd, permissions))?;
         }
         let path = self.reopen(fd.as_fd(), OFlag::O_PATH)?;

@@ -19,6 +19,7 @@ mod dir;
 use abi::Errno;
 use nix::fcntl::{self, OFlag};
 use nix::sys::stat::{self, FileStat, Mode};
+use nix::unistd;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use sync::{LockClass, Mutex};
@@ -58,6 +59,10 @@ pub const HOST_SYSCALLS: &[&str] = &[
     "unlinkat",
     "renameat2",
     "fcntl",
+    "geteuid",
+    "getegid",
+    "sched_getaffinity",
+    "sched_setaffinity",
 ];
 
 /// A tree that clients may attach to.
@@ -86,6 +91,8 @@ struct Tree {
 pub struct LocalFs {
     trees: Vec<Arc<Tree>>,
     proc_self_fd: OwnedFd,
+    /// Who makes the files.
+    ids: (u32, u32),
 }
 
 /// A file of an exported tree.
@@ -118,7 +125,8 @@ impl LocalFs {
             let devices = Mutex::new(LockClass::Leaf, vec![device]);
             Ok(Arc::new(Tree { name, root, writable, devices }))
         });
-        Ok(Self { trees: trees.collect::<Result<_, Errno>>()?, proc_self_fd })
+        let ids = (unistd::geteuid().as_raw(), unistd::getegid().as_raw());
+        Ok(Self { trees: trees.collect::<Result<_, Errno>>()?, proc_self_fd, ids })
     }
 
     /// Opens `/proc/self/fd` for [`LocalFs::new`]. Must be done by the process that will serve, not by its parent.

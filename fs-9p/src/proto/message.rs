@@ -139,6 +139,12 @@ messages! {
         Tsetxattr = 214 { fid: u32, name: Str<'a>, value: Data<'a>, flags: u32 }
         /// Extension: removexattr(2).
         Tremovexattr = 216 { fid: u32, name: Str<'a> }
+        /// Extension: opens a directory and reads its first entries. Where there are more, `newfid` is the open directory
+        /// from which `Treaddir` goes on; otherwise the server does not know `newfid`.
+        Tlist = 218 { fid: u32, newfid: u32, count: u32 }
+        /// Extension, a hint: from which of the host's CPUs requests come, all ones for several. A server that waits there
+        /// for the next answers sooner than one that another CPU has to wake.
+        Tnear = 220 { cpu: u32 }
     }
 }
 
@@ -223,5 +229,9 @@ messages! {
         Rsetxattr = 215 {}
         /// Answers `Tremovexattr`.
         Rremovexattr = 217 {}
+        /// Answers `Tlist`: entries as `Rreaddir` has them, and 1 where there are more.
+        Rlist = 219 { more: u8, data: Data<'a> }
+        /// Answers `Tnear`.
+        Rnear = 221 {}
     }
 }

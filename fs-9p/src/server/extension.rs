@@ -1,9 +1,9 @@
 //! What the messages of the extension do.
 
 use super::backend::Backend;
-use super::fids::{Fid, Node};
+use super::fids::{Fid, Node, Opened};
 use super::session::{Scratch, Session, check_name};
-use crate::proto::{Attr, Data, MAXWELEM, Made, Make, Qid, Rmessage, Step, Tmessage, mode};
+use crate::proto::{Attr, Data, MAXWELEM, Made, Make, Qid, Rmessage, Step, Tmessage, mode, open};
 use abi::Errno;
 use std::sync::Arc;
 
@@ -33,6 +33,10 @@ impl<B: Backend> Session<'_, B> {
                 self.readdir(fid, offset, count, true, scratch)?;
                 Ok(Rmessage::Rreaddirattr { data: Data(&scratch.bytes) })
             }
+            Tmessage::Tlist { fid, newfid, count } => {
+                let more = u8::from(self.list(fid, newfid, count, scratch)?);
+                Ok(Rmessage::Rlist { more, data: Data(&scratch.bytes) })
+            }
             Tmessage::Tsetattrget { fid, ref set } => {
                 self.setattr(fid, set)?;
                 Ok(Rmessage::Rsetattrget { attr: self.backend.get_attr(&self.fids.get(fid)?.node.file)? })
@@ -60,6 +64,20 @@ impl<B: Backend> Session<'_, B> {
         }
     }
 
+    /// Opens a directory and fills the scratch bytes with its first entries; tells whether there are more, for which `newfid`
+    /// is kept.
+    fn list(&self, fid: u32, newfid: u32, count: u32, scratch: &mut Scratch<B>) -> Result<bool, Errno> {
+        self.fids.check_new(newfid)?;
+        let node = self.fids.get(fid)?.node;
+        let handle = self.backend.open(&node.file, open::O_RDONLY | open::O_DIRECTORY)?;
+        let more = self.read_entries(&handle, 0, count, false, scratch)?;
+        if more {
+            let opened = Some(Arc::new(Opened::File(handle)));
+            self.fids.insert(newfid, Fid { node, opened })?;
+        }
+        Ok(more)
+    }
+
     /// Keeps an open file so that its descriptor goes with the reply; tells whether one does.
     fn donate(&self, handle: Option<B::Handle>, scratch: &mut Scratch<B>) -> u8 {
         scratch.donated = handle.filter(|handle| self.backend.donate(handle).is_some());
@@ -70,7 +88,7 @@ impl<B: Backend> Session<'_, B> {
         &self,
         fid: u32,
         steps: &[Step<'_>],
-        open: u32,
+        flags: u32,
         scratch: &mut Scratch<B>,
     ) -> Result<Rmessage<'static>, Errno> {
         if steps.len() > MAXWELEM {
@@ -78,7 +96,7 @@ impl<B: Backend> Session<'_, B> {
         }
         let start = self.fids.get(fid)?;
         if steps.is_empty() {
-            let handle = self.backend.open(&start.node.file, open)?;
+            let handle = self.backend.open(&start.node.file, flags)?;
             let donated = self.donate(Some(handle), scratch);
             return Ok(Rmessage::Rwalkattr { attrs: Vec::new(), errno: 0, donated, open_errno: 0 });
         }
@@ -105,8 +123,8 @@ impl<B: Backend> Session<'_, B> {
         }
         let (mut donated, mut open_errno) = (0, 0);
         let regular = attrs.last().is_some_and(|attr| attr.mode & mode::S_IFMT == mode::S_IFREG);
-        if open != Make::UNOPENED && regular && attrs.len() == steps.len() {
-            match self.backend.open(&node.file, open) {
+        if flags != Make::UNOPENED && regular && attrs.len() == steps.len() {
+            match self.backend.open(&node.file, flags) {
                 Ok(handle) => donated = self.donate(Some(handle), scratch),
                 Err(error) => open_errno = u32::from(error.raw()),
             }

@@ -8,6 +8,7 @@ mod backend;
 mod extension;
 mod fids;
 mod flight;
+mod near;
 mod serve;
 mod session;
 

@@ -3,6 +3,7 @@
 use super::Limits;
 use super::backend::Backend;
 use super::flight::Flight;
+use super::near::Near;
 use super::session::{Scratch, Session};
 use crate::host::{Frame, Socket};
 use crate::proto::{CodecError, Rmessage, Tmessage};
@@ -49,6 +50,7 @@ struct Server<'b, B: Backend> {
     socket: Socket,
     limits: Limits,
     flight: Flight,
+    near: Near,
     threads: AtomicUsize,
     /// Threads that wait for a message.
     idle: AtomicUsize,
@@ -66,6 +68,7 @@ pub fn serve<B: Backend>(socket: OwnedFd, backend: &B, limits: Limits) -> Result
         socket,
         limits,
         flight: Flight::new(),
+        near: Near::new(),
         threads: AtomicUsize::new(1),
         idle: AtomicUsize::new(0),
         failed: Mutex::new(LockClass::Leaf, None),
@@ -107,6 +110,7 @@ impl<B: Backend> Server<'_, B> {
             };
             self.flight.start(tag).map_err(|_in_use| ServeError::Tag(tag))?;
             self.answer(tag, &request, &mut out)?;
+            self.near.follow();
         }
     }
 
@@ -139,6 +143,10 @@ impl<B: Backend> Server<'_, B> {
         let mut scratch = Scratch::default();
         let reply = match *request {
             Tmessage::Tflush { .. } => self.flush(),
+            Tmessage::Tnear { cpu } if self.session.extended() => {
+                self.near.set(cpu);
+                Ok(Rmessage::Rnear {})
+            }
             _ => self.session.handle(request, &mut scratch),
         };
         let reply = reply.unwrap_or_else(|errno| Rmessage::Rlerror { errno: u32::from(errno.raw()) });

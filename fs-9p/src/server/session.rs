@@ -389,7 +389,7 @@ impl<'b, B: Backend> Session<'b, B> {
         Ok(Rmessage::Rxattrcreate {})
     }
 
-    /// Fills the scratch bytes with entries.
+    /// Fills the scratch bytes with entries of an open directory.
     pub(super) fn readdir(
         &self,
         fid: u32,
@@ -399,11 +399,23 @@ impl<'b, B: Backend> Session<'b, B> {
         scratch: &mut Scratch<B>,
     ) -> Result<(), Errno> {
         let fid = self.fids.get(fid)?;
+        self.read_entries(fid.handle()?, offset, count, with_attr, scratch).map(drop)
+    }
+
+    /// The same of a handle; tells whether some found no room.
+    pub(super) fn read_entries(
+        &self,
+        handle: &B::Handle,
+        offset: u64,
+        count: u32,
+        with_attr: bool,
+        scratch: &mut Scratch<B>,
+    ) -> Result<bool, Errno> {
         let room = self.room(count);
         let out = &mut scratch.bytes;
         out.clear();
         let mut full = false;
-        self.backend.read_dir(fid.handle()?, offset, with_attr, &mut |entry| {
+        self.backend.read_dir(handle, offset, with_attr, &mut |entry| {
             let len = entry.name.len();
             let need = if with_attr { DirentAttr::wire_len(len) } else { Dirent::wire_len(len) };
             full = full || out.len() + need > room;
@@ -413,7 +425,7 @@ impl<'b, B: Backend> Session<'b, B> {
             !full
         })?;
         // Not even one fits: the client would take an empty answer for the end of the directory.
-        if full && out.is_empty() { Err(Errno::EINVAL) } else { Ok(()) }
+        if full && out.is_empty() { Err(Errno::EINVAL) } else { Ok(full) }
     }
 }
 

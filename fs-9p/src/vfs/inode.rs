@@ -14,7 +14,7 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use sync::{LockClass, Mutex};
-use vfs::{Metadata, WriteCount};
+use vfs::{Metadata, Ownership, WriteCount};
 
 /// What tells files of a tree apart: version and path of the qid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -39,8 +39,10 @@ struct State {
     /// Type, permissions and owner are always right, the rest if `valid`.
     meta: Metadata,
     valid: bool,
-    /// When the gofer told, in the monotonic clock; only kept for leased trees.
+    /// When the gofer told of attributes last, in the monotonic clock; only kept for leased trees.
     told_ns: u64,
+    /// When the gofer told last that `place` leads here; likewise.
+    placed_ns: u64,
     /// Counts changes, so that an answer that was asked for before one is not kept after it.
     changes: u64,
     /// How many open files there are.
@@ -99,6 +101,7 @@ impl GoferInode {
             meta: metadata(shared.device, attr),
             valid: false,
             told_ns: 0,
+            placed_ns: 0,
             changes: 0,
             users: 0,
             reading: Weak::new(),
@@ -140,19 +143,29 @@ impl GoferInode {
     pub(super) fn seen(&self, attr: &Attr) {
         let mut state = self.state.lock();
         if !state.valid || !self.shared.exclusive() {
-            self.keep(&mut state, metadata(self.shared.device, attr));
+            self.told(&mut state, metadata(self.shared.device, attr));
+        }
+    }
+
+    /// Keeps what the gofer told.
+    fn told(&self, state: &mut State, meta: Metadata) {
+        self.keep(state, meta);
+        if self.shared.options.access == Access::Leased {
+            state.told_ns = crate::host::monotonic_ns();
         }
     }
 
     fn keep(&self, state: &mut State, meta: Metadata) {
-        // A link of another name may be removed, by a rename too, without this inode being told.
         let access = self.shared.options.access;
-        state.valid = access != Access::Shared && (meta.nlink <= 1 || self.kind == S_IFDIR);
-        if access == Access::Leased {
-            state.told_ns = crate::host::monotonic_ns();
-        }
+        state.valid = access != Access::Shared && self.has_one_name(&meta);
         state.meta = Metadata { mode: (meta.mode & !S_IFMT) | self.kind, ..meta };
         state.changes += 1;
+    }
+
+    /// Tells whether nothing happens to the file by another name that this inode is not told of: of several names, one may
+    /// be removed, by a rename too.
+    fn has_one_name(&self, meta: &Metadata) -> bool {
+        meta.nlink <= 1 || self.kind == S_IFDIR
     }
 
     /// A change was made whose effect on the attributes is not known.
@@ -165,58 +178,77 @@ impl GoferInode {
     /// A change was made, and the gofer told the new attributes.
     pub(super) fn changed_to(&self, attr: &Attr) {
         let mut state = self.state.lock();
-        self.keep(&mut state, metadata(self.shared.device, attr));
+        self.told(&mut state, metadata(self.shared.device, attr));
     }
 
+    /// The gofer told that this name leads here.
     pub(super) fn set_place(&self, dir: &Arc<Self>, name: &[u8]) {
+        let now = if self.shared.options.access == Access::Leased { crate::host::monotonic_ns() } else { 0 };
         let old = {
             let mut state = self.state.lock();
+            state.placed_ns = now;
             state.place.replace((Arc::clone(dir), Box::from(name)))
         };
         drop(old);
     }
 
     /// Type, permissions and owner, as last known.
-    pub(super) fn permissions(&self) -> (u32, u32, u32) {
+    pub(super) fn permissions(&self) -> Ownership {
         let state = self.state.lock();
-        (state.meta.mode, state.meta.uid, state.meta.gid)
+        Ownership { mode: state.meta.mode, uid: state.meta.uid, gid: state.meta.gid }
+    }
+
+    /// The count of changes.
+    pub(super) fn changes(&self) -> u64 {
+        self.state.lock().changes
+    }
+
+    /// What this directory is still known to hold.
+    pub(super) fn kept_listing(&self) -> Option<Arc<Vec<u8>>> {
+        let changes = self.changes();
+        self.shared.listing(self, |kept| {
+            kept.changes == changes && (self.shared.exclusive() || self.shared.believes(kept.asked_ns))
+        })
     }
 
     pub(super) fn attributes(&self) -> Result<Metadata, Errno> {
         let (changes, known, open) = {
             let state = self.state.lock();
-            if state.users == 0 && state.valid && self.is_believed(&state) {
+            let believed = self.shared.exclusive() || self.shared.believes(state.told_ns);
+            if state.users == 0 && state.valid && believed {
                 return Ok(state.meta);
             }
-            let open = (state.users > 0).then(|| state.writing.upgrade().or_else(|| state.reading.upgrade()));
+            // Others may change the owner, and only the gofer can tell.
+            let open = (state.users > 0 && believed)
+                .then(|| state.writing.upgrade().or_else(|| state.reading.upgrade()));
             (state.changes, state.meta, open.flatten())
         };
-        let meta = match open {
-            // Others may change the owner, and only the gofer can tell.
-            Some(file) if self.shared.exclusive() => of_host(&known, &file.stat()?),
-            _ => metadata(self.shared.device, &self.fid.get_attr()?),
+        let (meta, asked) = match open {
+            Some(file) => (of_host(&known, &file.stat()?), false),
+            None => (metadata(self.shared.device, &self.fid.get_attr()?), true),
         };
         let mut state = self.state.lock();
         if state.changes == changes {
-            self.keep(&mut state, meta);
+            if asked {
+                self.told(&mut state, meta);
+            } else {
+                self.keep(&mut state, meta);
+            }
         }
         Ok(Metadata { mode: (meta.mode & !S_IFMT) | self.kind, ..meta })
-    }
-
-    fn is_believed(&self, state: &State) -> bool {
-        self.shared.exclusive() || self.shared.believes(state.told_ns)
     }
 
     /// Asks the gofer whether the name that led here still does; for shared and leased trees.
     pub(super) fn still_there(&self) -> bool {
         let place = {
             let state = self.state.lock();
-            if state.valid && self.is_believed(&state) {
+            if self.has_one_name(&state.meta) && self.shared.believes(state.placed_ns) {
                 return true;
             }
             state.place.clone()
         };
         let Some((dir, name)) = place else { return self.is_root };
+        let asked_ns = crate::host::monotonic_ns();
         match dir.fid.walk_attr(&[&name], Make::UNOPENED) {
             Ok(walked) => {
                 let found = walked.files.first().map(|(_, attr)| *attr).filter(|attr| {
@@ -227,6 +259,11 @@ impl GoferInode {
                 });
                 if let Some(attr) = found {
                     self.seen(&attr);
+                    // Whoever moved the file meanwhile set another place.
+                    let mut state = self.state.lock();
+                    if state.place.as_ref().is_some_and(|(d, n)| Arc::ptr_eq(d, &dir) && **n == *name) {
+                        state.placed_ns = asked_ns;
+                    }
                 }
                 found.is_some()
             }

@@ -26,6 +26,7 @@ use vfs::{FileSystem, InodeOps, StatFs, anonymous_device};
 
 use crate::client::{Client, Fid};
 use crate::proto::Attr;
+use dir::KeptListing;
 use file::Donated;
 use inode::{GoferInode, Key};
 
@@ -48,14 +49,18 @@ pub const HOST_SYSCALLS: &[&str] = &[
 pub enum Access {
     /// Nobody but this mount.
     Exclusive,
-    /// Others too; what they do may be seen [`LEASE_NS`] later. A missing name is seen at once.
+    /// Others too; what they do may be seen [`LEASE_NS`] later.
     Leased,
     /// Others too.
     Shared,
 }
 
-/// How long a name and attributes of a leased tree are believed, in nanoseconds.
+/// How long names, missing ones too, and attributes of a leased tree are believed, in nanoseconds.
 pub const LEASE_NS: u64 = 20_000_000;
+
+/// How many listings are kept, and of how many bytes each at most: 8 of some thousand names in all.
+const KEPT_LISTINGS: usize = 8;
+const KEPT_LISTING_BYTES: usize = 32 << 10;
 
 /// How to mount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +86,8 @@ struct Shared {
     inodes: Mutex<HashMap<Key, Weak<GoferInode>>>,
     /// Descriptors to keep, the oldest first.
     kept: Mutex<VecDeque<Arc<Donated>>>,
+    /// Listings of small directories, the oldest first.
+    listings: Mutex<VecDeque<KeptListing>>,
     /// The gofer said that its files have no extended attributes.
     no_xattr: AtomicBool,
 }
@@ -115,6 +122,7 @@ pub fn mount(client: &Arc<Client>, aname: &[u8], options: Options) -> Result<Arc
         device: anonymous_device(),
         inodes: Mutex::new(LockClass::Client, HashMap::new()),
         kept: Mutex::new(LockClass::Client, VecDeque::new()),
+        listings: Mutex::new(LockClass::Client, VecDeque::new()),
         no_xattr: AtomicBool::new(false),
     });
     let root = shared.inode(fid, &attr, None);
@@ -159,6 +167,26 @@ impl Shared {
             inode.set_place(dir, name);
         }
         inode
+    }
+
+    /// Keeps the listing of a small directory for the next who reads it, unless the tree is asked each time.
+    fn keep_listing(&self, listing: KeptListing) {
+        if self.options.access == Access::Shared || listing.entries.len() > KEPT_LISTING_BYTES {
+            return;
+        }
+        let mut listings = self.listings.lock();
+        listings.retain(|kept| !Weak::ptr_eq(&kept.dir, &listing.dir) && kept.dir.strong_count() > 0);
+        listings.push_back(listing);
+        let old = if listings.len() > KEPT_LISTINGS { listings.pop_front() } else { None };
+        drop(listings);
+        drop(old);
+    }
+
+    /// The kept listing of a directory, if it is still right.
+    fn listing(&self, dir: &GoferInode, is_right: impl Fn(&KeptListing) -> bool) -> Option<Arc<Vec<u8>>> {
+        let listings = self.listings.lock();
+        let kept = listings.iter().find(|kept| std::ptr::eq(kept.dir.as_ptr(), dir))?;
+        is_right(kept).then(|| Arc::clone(&kept.entries))
     }
 
     /// Keeps a descriptor for the next open.

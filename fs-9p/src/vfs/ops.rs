@@ -3,7 +3,7 @@
 use super::dir::GoferDir;
 use super::file::GoferFile;
 use super::inode::{GoferInode, Want};
-use super::lacks_xattr;
+use super::{Access, lacks_xattr};
 use crate::client::MadeFid;
 use crate::proto::{self, Make, SetAttrMask, Str, Time, open};
 use abi::Errno;
@@ -11,7 +11,7 @@ use abi::fs::{O_ACCMODE, O_TRUNC, XATTR_LIST_MAX, XATTR_SIZE_MAX};
 use abi::stat::{S_IFDIR, S_IFLNK, S_IFMT, S_IFREG};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use vfs::{Caching, FileOps, InodeOps, Metadata, OpCx, SetAttr, SetTime, WriteCount, permission};
+use vfs::{Caching, FileOps, InodeOps, Metadata, OpCx, Ownership, SetAttr, SetTime, WriteCount, permission};
 
 const AT_REMOVEDIR: u32 = 0x200;
 
@@ -35,8 +35,8 @@ impl GoferInode {
         more: (u64, &[u8], u32),
     ) -> Result<(Arc<Self>, MadeFile), Errno> {
         let (rdev, target, open) = more;
-        let (dir_mode, _, dir_gid) = self.permissions();
-        let (uid, gid, mode) = permission::new_inode_owner(cx.creds, dir_mode, dir_gid, mode);
+        let dir = self.permissions();
+        let (uid, gid, mode) = permission::new_inode_owner(cx.creds, dir.mode, dir.gid, mode);
         let make = Make { mode, uid, gid, rdev, target: Str(target), open };
         let made = self.fid.make(name, &make);
         self.changed();
@@ -113,8 +113,20 @@ impl InodeOps for GoferInode {
         if self.is_root && !self.shared.exclusive() {
             self.attributes()?;
         }
-        let (mode, uid, gid) = self.permissions();
+        let Ownership { mode, uid, gid } = self.permissions();
         permission::generic(cx.creds, mode, uid, gid, mask)
+    }
+
+    fn ownership(&self) -> Result<Ownership, Errno> {
+        Ok(self.permissions())
+    }
+
+    fn missing_stamp(&self) -> Option<u64> {
+        (self.shared.options.access == Access::Leased).then(crate::host::monotonic_ns)
+    }
+
+    fn is_still_missing(&self, stamp: u64) -> bool {
+        self.shared.believes(stamp)
     }
 
     fn set_attr(&self, _cx: &OpCx<'_>, attr: &SetAttr) -> Result<(), Errno> {

@@ -93,8 +93,13 @@ pub(crate) fn extended() -> Options {
 
 /// A client with the extension of a writable export of a folder.
 pub(crate) fn connect(path: &Path) -> Arc<Client> {
+    connect_with(path, Options::default().msize)
+}
+
+/// The same, with messages of a size.
+pub(crate) fn connect_with(path: &Path, msize: u32) -> Arc<Client> {
     let socket = serve(SockType::SeqPacket, vec![export("0", path, true)], Limits::default());
-    Client::connect(socket, extended()).expect("a connection")
+    Client::connect(socket, Options { msize, ..extended() }).expect("a connection")
 }
 
 /// A client without the extension, over a stream.

@@ -1,10 +1,11 @@
 //! The gofer file system over a real gofer, driven as the walker and open file descriptions drive it.
 
-use crate::common::{Scratch, connect};
+use crate::common::{Scratch, connect, connect_with};
 use abi::Errno;
 use abi::fs::{O_RDWR, O_TRUNC, SEEK_DATA, SEEK_HOLE};
 use abi::stat::{S_IFDIR, S_IFIFO, S_IFLNK, S_IFREG};
 use abi::time::Timespec;
+use fs_9p::client::Client;
 use fs_9p::vfs::{Access, Options, mount};
 use kernel::Credentials;
 use memmap::{Backing, IoDst, IoSrc};
@@ -24,7 +25,10 @@ struct World {
 
 impl World {
     fn new(path: &Path, access: Access) -> Self {
-        let fs = mount(&connect(path), b"0", Options { access, kept_files: 8 }).unwrap();
+        Self::of(&connect(path), access)
+    }
+    fn of(client: &Arc<Client>, access: Access) -> Self {
+        let fs = mount(client, b"0", Options { access, kept_files: 8 }).unwrap();
         Self { creds: Arc::new(Credentials::root()), clock: HostClock::new(), fs }
     }
     fn cx(&self) -> OpCx<'_> {
@@ -201,7 +205,13 @@ fn directories_are_listed_in_pieces() {
     for i in 0..500 {
         fs::write(dir.join(&format!("{i}")), "").unwrap();
     }
-    let world = World::new(&dir.0, Access::Exclusive);
+    // In one message, and in several.
+    for msize in [128 << 10, 4096] {
+        list_in_pieces(&dir, &World::of(&connect_with(&dir.0, msize), Access::Exclusive));
+    }
+}
+
+fn list_in_pieces(dir: &Scratch, world: &World) {
     let open = world.root().open(&world.cx(), 0).unwrap();
     let (mut sink, mut at) = (Names::default(), 0);
     loop {
@@ -223,6 +233,48 @@ fn directories_are_listed_in_pieces() {
         let mut again = Names { room: 1000, ..Names::default() };
         open.readdir(&world.cx(), from, &mut again).unwrap();
         assert_eq!(again.names.len(), count);
+    }
+}
+
+/// The names in a directory, in order.
+fn names(world: &World, dir: &Arc<dyn FileOps>) -> Vec<String> {
+    let mut sink = Names { room: 1000, ..Names::default() };
+    dir.readdir(&world.cx(), 0, &mut sink).unwrap();
+    let mut names: Vec<_> = sink.names.into_iter().map(|(name, ..)| name).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_listing_is_kept_until_the_directory_changes() {
+    let dir = Scratch::new();
+    fs::write(dir.join("a"), "").unwrap();
+    let world = World::new(&dir.0, Access::Exclusive);
+    let (cx, root) = (world.cx(), world.root());
+    let open = Arc::clone(&root).open(&cx, 0).unwrap();
+    assert_eq!(names(&world, &open), [".", "..", "a"]);
+    fs::write(dir.join("hidden"), "").unwrap();
+    assert_eq!(names(&world, &open), [".", "..", "a"], "nobody else changes the tree");
+    root.create(&cx, b"b", 0o600).unwrap();
+    assert_eq!(names(&world, &open), [".", "..", "a", "b", "hidden"]);
+    root.rename(&cx, b"b", &root, b"c", 0).unwrap();
+    assert_eq!(names(&world, &open), [".", "..", "a", "c", "hidden"]);
+    root.unlink(&cx, b"c", &world.find("c").unwrap()).unwrap();
+    root.link(&cx, b"d", &world.find("a").unwrap()).unwrap();
+    assert_eq!(names(&world, &open), [".", "..", "a", "d", "hidden"]);
+    // What others do is seen at once, or after a moment.
+    let shared = World::new(&dir.0, Access::Shared);
+    let open = shared.root().open(&cx, 0).unwrap();
+    assert_eq!(names(&shared, &open).len(), 5);
+    fs::remove_file(dir.join("d")).unwrap();
+    assert_eq!(names(&shared, &open), [".", "..", "a", "hidden"]);
+    let leased = World::new(&dir.0, Access::Leased);
+    let open = leased.root().open(&cx, 0).unwrap();
+    assert_eq!(names(&leased, &open).len(), 4);
+    fs::remove_file(dir.join("a")).unwrap();
+    let told = Instant::now();
+    while names(&leased, &open) != [".", "..", "hidden"] {
+        assert!(told.elapsed() < Duration::from_secs(5), "the old listing is believed for ever");
     }
 }
 
@@ -267,6 +319,18 @@ fn a_leased_tree_is_asked_again_after_a_moment() {
     let told = Instant::now();
     while other.metadata().unwrap().size != 6 {
         assert!(told.elapsed() < Duration::from_secs(5), "the old size is believed for ever");
+    }
+    // A missing name is believed as long, and its stamp is no other time's.
+    let root = world.root();
+    let told = Instant::now();
+    let mut stamp = root.missing_stamp().unwrap();
+    while !root.is_still_missing(stamp) {
+        assert!(told.elapsed() < Duration::from_secs(5), "the missing name is never believed");
+        stamp = root.missing_stamp().unwrap();
+    }
+    let told = Instant::now();
+    while root.is_still_missing(stamp) {
+        assert!(told.elapsed() < Duration::from_secs(5), "the missing name is believed for ever");
     }
     // What is changed through the tree itself is seen at once.
     other.set_attr(&world.cx(), &SetAttr { size: Some(2), ..SetAttr::default() }).unwrap();

@@ -65,6 +65,7 @@ fn mounting(tag: u16, message: &Tmessage<'_>) -> Option<Answers> {
         Tmessage::Tattach { .. } => Some(one(tag, &Rmessage::Rattach { qid: directory().qid })),
         Tmessage::Tgetattr { .. } => Some(one(tag, &Rmessage::Rgetattr { attr: directory() })),
         Tmessage::Tclunkmany { .. } => Some(one(tag, &Rmessage::Rclunkmany {})),
+        Tmessage::Tnear { .. } => Some(one(tag, &Rmessage::Rnear {})),
         _ => None,
     }
 }
@@ -205,15 +206,17 @@ impl vfs::DirSink for Count {
 
 #[test]
 fn a_directory_without_end_or_with_bad_names_is_an_error() {
-    for (offset, name) in [(1, &b"same place"[..]), (9, b"a/b"), (9, b""), (9, b"a\0"), (9, &[b'x'; 300])] {
+    let names = [(1, &b"same place"[..]), (9, b"a/b"), (9, b""), (9, b"a\0"), (9, &[b'x'; 300])];
+    for ((offset, name), at_once) in names.into_iter().flat_map(|name| [(name, true), (name, false)]) {
         let answer = move |tag, message: &Tmessage<'_>| {
-            let mut data = Vec::new();
-            put_entry(&mut data, &Dirent { qid: Qid::default(), offset: 1, kind: 8, name: Str(b"fine") });
-            put_entry(&mut data, &Dirent { qid: Qid::default(), offset, kind: 8, name: Str(name) });
+            let (mut fine, mut bad) = (Vec::new(), Vec::new());
+            put_entry(&mut fine, &Dirent { qid: Qid::default(), offset: 1, kind: 8, name: Str(b"fine") });
+            put_entry(&mut bad, &Dirent { qid: Qid::default(), offset, kind: 8, name: Str(name) });
+            let all = [fine.clone(), bad.clone()].concat();
             Some(match message {
-                Tmessage::Twalk { .. } => one(tag, &Rmessage::Rwalk { qids: vec![] }),
-                Tmessage::Tlopen { .. } => one(tag, &Rmessage::Rlopen { qid: directory().qid, iounit: 0 }),
-                Tmessage::Treaddir { .. } => one(tag, &Rmessage::Rreaddir { data: Data(&data) }),
+                Tmessage::Tlist { .. } if at_once => one(tag, &Rmessage::Rlist { more: 0, data: Data(&all) }),
+                Tmessage::Tlist { .. } => one(tag, &Rmessage::Rlist { more: 1, data: Data(&fine) }),
+                Tmessage::Treaddir { .. } => one(tag, &Rmessage::Rreaddir { data: Data(&bad) }),
                 _ => return mounting(tag, message),
             })
         };
@@ -233,7 +236,7 @@ proptest! {
 
     #[test]
     fn random_answers_do_no_harm(
-        answers in prop::collection::vec((0_u8..220, prop::collection::vec(prop_oneof![3 => Just(0_u8), 1 => any::<u8>()], 0..300)), 1..20)
+        answers in prop::collection::vec((0_u8..224, prop::collection::vec(prop_oneof![3 => Just(0_u8), 1 => any::<u8>()], 0..300)), 1..20)
     ) {
         let mut answers = answers.into_iter().cycle();
         let answer = move |tag: u16, message: &Tmessage<'_>| {
@@ -252,6 +255,7 @@ proptest! {
             root.get_attr().ok();
             drop(root.read_dir(0, true));
             drop(root.read_dir(0, false));
+            drop(root.list());
             drop(root.read_link());
             drop(root.get_xattr(b"user.x", 10));
             root.read(&mut [0; 10], 0).ok();

@@ -141,9 +141,10 @@ fn strings(mm: &MemoryManager, start: u64, end: u64) -> Vec<u8> {
     bytes
 }
 
-/// `cmdline`. A program that wrote over its arguments beyond their end is shown up to the first zero byte
+/// `cmdline`, each argument with a zero byte behind it. A program that wrote over its arguments beyond their end is shown up to the first zero byte
 /// (Linux `get_mm_cmdline`).
-pub(super) fn cmdline(mm: &MemoryManager) -> Vec<u8> {
+#[must_use]
+pub fn cmdline(mm: &MemoryManager) -> Vec<u8> {
     let layout = mm.layout();
     let mut bytes = strings(mm, layout.arg_start, layout.arg_end);
     if bytes.last().is_some_and(|b| *b != 0) {

@@ -13,6 +13,7 @@ use memmap::MemoryManager;
 use vfs::{FileDescription, FsContext, OpCx, Path};
 
 pub(crate) use fds::{fd_link, fd_mode, fd_name, fdinfo, fds};
+pub use memory::cmdline;
 pub(crate) use stat::comm;
 
 /// What a name in `/proc/PID` stands for.
@@ -55,7 +56,7 @@ const fn entry(name: &'static str, mode: u32, kind: Kind) -> Entry {
 pub(crate) static ENTRIES: &[Entry] = &[
     entry("auxv", 0o400, Kind::File(|t, _| Ok(mm(t).map(|mm| memory::auxv(&mm)).unwrap_or_default()))),
     entry("cgroup", 0o444, Kind::File(|_, _| Ok(b"0::/\n".to_vec()))),
-    entry("cmdline", 0o444, Kind::File(|t, _| Ok(mm(t).map(|mm| memory::cmdline(&mm)).unwrap_or_default()))),
+    entry("cmdline", 0o444, Kind::File(|t, _| Ok(mm(t).map(|mm| cmdline(&mm)).unwrap_or_default()))),
     entry("comm", 0o644, Kind::Writable(|t, _| Ok(format!("{}\n", comm(t)).into_bytes()), set_comm)),
     entry("coredump_filter", 0o644, Kind::Writable(coredump_filter, set_coredump_filter)),
     entry("cwd", 0o777, Kind::Link(|t| Ok(FsContext::of(t)?.cwd()))),
@@ -63,7 +64,7 @@ pub(crate) static ENTRIES: &[Entry] = &[
     entry("exe", 0o777, Kind::Link(exe)),
     entry("fd", 0o500, Kind::Fds),
     entry("fdinfo", 0o555, Kind::FdInfos),
-    entry("gid_map", 0o644, Kind::File(|_, _| Ok(IDENTITY_MAP.to_vec()))),
+    entry("gid_map", 0o644, Kind::File(|t, _| Ok(t.kernel().id_maps().groups.lines().into_bytes()))),
     entry("io", 0o400, Kind::File(|t, _| Ok(memory::io(t)))),
     entry("limits", 0o444, Kind::File(|t, _| Ok(memory::limits(t.group())))),
     entry("loginuid", 0o644, Kind::File(|_, _| Ok(u32::MAX.to_string().into_bytes()))),
@@ -96,12 +97,9 @@ pub(crate) static ENTRIES: &[Entry] = &[
         0o666,
         Kind::File(|t, _| Ok(format!("{}\n", t.scheduling().timer_slack_ns).into())),
     ),
-    entry("uid_map", 0o644, Kind::File(|_, _| Ok(IDENTITY_MAP.to_vec()))),
+    entry("uid_map", 0o644, Kind::File(|t, _| Ok(t.kernel().id_maps().users.lines().into_bytes()))),
     entry("wchan", 0o444, Kind::File(|_, _| Ok(b"0".to_vec()))),
 ];
-
-/// The map of the initial user namespace.
-const IDENTITY_MAP: &[u8] = b"         0          0 4294967295\n";
 
 /// The namespaces of `/proc/PID/ns`; there is one of each, with the numbers Linux gives to the initial ones.
 pub(crate) const NAMESPACES: [(&str, u64); 7] = [

@@ -52,6 +52,7 @@ static FS: &[(&str, Static)] = &[
     ("file-max", Static::Text("1048576\n")),
     ("file-nr", Static::Text("0\t0\t1048576\n")),
     ("inotify", Static::Dir(INOTIFY)),
+    ("mqueue", Static::Dir(MQUEUE)),
     ("nr_open", Static::Text("1048576\n")),
     ("overflowgid", Static::Text("65534\n")),
     ("overflowuid", Static::Text("65534\n")),
@@ -67,6 +68,15 @@ static INOTIFY: &[(&str, Static)] = &[
     ("max_queued_events", Static::Text("16384\n")),
     ("max_user_instances", Static::Text("128\n")),
     ("max_user_watches", Static::Text("65536\n")),
+];
+
+/// What `fs-mqueue` goes by.
+static MQUEUE: &[(&str, Static)] = &[
+    ("msg_default", Static::Text("10\n")),
+    ("msg_max", Static::Text("10\n")),
+    ("msgsize_default", Static::Text("8192\n")),
+    ("msgsize_max", Static::Text("8192\n")),
+    ("queues_max", Static::Text("256\n")),
 ];
 
 static KERNEL: &[(&str, Static)] = &[

@@ -10,7 +10,7 @@ use sync::{PollEvents, Waiter, Wake};
 use crate::ptrace::{foreign_tracer, has_zombie_threads};
 use crate::signal::{SigFields, SigInfo, send_to_group, send_to_process_group};
 use crate::tree::{INIT, Life};
-use crate::{ExitStatus, Kernel, Session, Task, ThreadGroup};
+use crate::{Event, ExitStatus, Kernel, Session, Task, ThreadGroup};
 
 /// How long init's end waits for the other processes, which all were told to exit, before it gives up on them.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -70,6 +70,9 @@ impl Kernel {
         // The program may be written again before anyone hears of the end.
         let exe = group.state.lock().exe.take();
         drop(exe);
+        if let Some(observer) = self.observer() {
+            observer.tell(group, &Event::Exit(status));
+        }
         let hooks = self.exit_hooks.lock().clone();
         for hook in hooks {
             hook(group);

@@ -173,6 +173,7 @@ impl ThreadGroup {
 
     /// The process was removed: breaks the circle of the group and its leader, so that both can go.
     pub(crate) fn forget_leader(&self) {
+        self.kernel.keep_cpu_times(self);
         let credentials = self.credentials();
         let leader = {
             let mut state = self.state.lock();

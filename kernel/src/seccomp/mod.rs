@@ -11,7 +11,7 @@ pub use bpf::{Instruction, MAX_INSTRUCTIONS, Program};
 
 use crate::ptrace::watch;
 use crate::signal::{self, SigFields, SigInfo};
-use crate::{Cap, CurrentTask, ExitStatus, Task};
+use crate::{Cap, CurrentTask, Event, ExitStatus, Task};
 
 /// `AUDIT_ARCH_X86_64`.
 pub const ARCH_X86_64: u32 = 0xc000_003e;
@@ -317,6 +317,11 @@ impl CurrentTask {
         let (what, low) = (wanted & action::MASK, wanted & !action::MASK);
         if what == action::LOG || log && what != action::ALLOW {
             tracing::info!(pid = self.tgid(), nr, action = format_args!("{what:#x}"), "seccomp");
+        }
+        if !matches!(what, action::ALLOW | action::LOG)
+            && let Some(observer) = self.kernel().observer()
+        {
+            observer.tell(self.group(), &Event::Filtered { nr, action: wanted });
         }
         match what {
             action::ALLOW | action::LOG => return true,

@@ -212,7 +212,7 @@ impl CurrentTask {
             None => None,
         };
         self.cpu.enter(Mode::Idle, now);
-        let woken = self.waiter().wait_for(timeout);
+        let woken = self.waiter().wait_for(self.context.rest(), timeout);
         self.cpu.enter(Mode::System, clock.monotonic_ns());
         if woken { BlockResult::Woken } else { BlockResult::TimedOut }
     }

@@ -10,6 +10,7 @@ mod run;
 mod start;
 mod wait;
 mod waiter;
+mod workers;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
@@ -31,6 +32,7 @@ pub use current::{BlockResult, CloneArgs, CurrentTask, RestartBlock, WaitArgs, W
 pub(crate) use memory::{MmUser, VforkParent};
 pub(crate) use start::{Start, prepare};
 pub use waiter::TaskWaiter;
+pub(crate) use workers::Workers;
 
 /// How a task wants to be scheduled. The host schedules; this is what the sched_*(2) calls were told.
 #[derive(Clone, Debug, PartialEq, Eq)]

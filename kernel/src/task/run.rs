@@ -140,6 +140,9 @@ impl CurrentTask {
                 let rip = self.regs.rip;
                 tracing::debug!(pid = self.tgid(), rip, addr, ?access, signal = ?fault.signal, code = fault.code, "fault");
                 self.last_trap = LastTrap::fault(addr, access, fault.code);
+                if fault.signal == Signal::SIGKILL {
+                    self.kernel().tell_out_of_memory();
+                }
                 SigInfo::fault(fault.signal, fault.code, fault.addr)
             }
         };

@@ -9,9 +9,6 @@ use platform::{FpuState, PlatformError};
 
 use super::{CurrentTask, Mode, Task};
 
-/// The stack of a task's host thread; pages of it that are never touched take no memory. Unoptimized code takes more.
-const STACK: usize = if cfg!(debug_assertions) { 2 << 20 } else { 256 << 10 };
-
 /// What a program's thread begins with.
 #[derive(Debug)]
 pub(crate) struct Start {
@@ -54,6 +51,7 @@ const fn libc_enomem() -> i32 {
 pub(crate) fn prepare(task: &Arc<Task>, mm: &Arc<MemoryManager>, start: Start) -> Result<Ready, Errno> {
     let (ready_tx, ready_rx) = sync_channel(1);
     let (go_tx, go_rx) = sync_channel(1);
+    let kernel = Arc::clone(task.kernel());
     let (task, space) = (Arc::clone(task), mm.address_space());
     let body = move || {
         let context = space.new_context();
@@ -70,8 +68,7 @@ pub(crate) fn prepare(task: &Arc<Task>, mm: &Arc<MemoryManager>, start: Start) -
             Err(error) => drop(ready_tx.send(Err(host_error(&error)))),
         }
     };
-    let spawned = thread::Builder::new().stack_size(STACK).spawn(body);
-    if let Err(error) = spawned {
+    if let Err(error) = kernel.workers.run(Box::new(body)) {
         tracing::warn!(%error, "the host has no room for a thread");
         return Err(Errno::EAGAIN);
     }

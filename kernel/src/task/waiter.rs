@@ -15,9 +15,9 @@ impl TaskWaiter {
         self.waiter.wait(None);
     }
 
-    /// Sleeps until woken or for `timeout`; tells whether it was woken.
-    pub fn wait_for(&self, timeout: Option<Duration>) -> bool {
-        self.waiter.wait(timeout)
+    /// Sleeps until woken or for `timeout`, after a look for so long; tells whether it was woken.
+    pub fn wait_for(&self, look: Duration, timeout: Option<Duration>) -> bool {
+        if look.is_zero() { self.waiter.wait(timeout) } else { self.waiter.look_and_wait(look, timeout) }
     }
 
     /// Wakes the task, or makes its next wait return at once.

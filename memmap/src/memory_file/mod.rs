@@ -16,7 +16,7 @@ use nix::unistd::Whence;
 use sync::{LockClass, Mutex};
 
 use crate::{FileRange, PAGE};
-use pages::Pages;
+use pages::{Account, Pages};
 use window::Window;
 
 /// The sizes tried for the file, largest first. It takes memory only page by page.
@@ -25,11 +25,24 @@ const SIZES: [u64; 4] = [1 << 40, 1 << 38, 1 << 36, 1 << 34];
 const BLOCK: u64 = 512;
 /// Freed bytes that are kept to be overwritten and used again, before they go back to the host.
 const KEEP_DIRTY: u64 = 1 << 20;
+/// How much may be taken on an account with a limit before it is counted again.
+const MOST_UNCOUNTED: u64 = 64 << 20;
 /// Up to this size an allocation may overwrite freed pages; a larger one may never be touched in full.
 const SMALL: u64 = 64 << 10;
 
-/// The memory of a sandbox.
+/// The memory of a sandbox, as one of its containers takes it.
 pub struct MemoryFile {
+    shared: Arc<Shared>,
+    /// What is taken by this value is on this account.
+    account: Account,
+    /// How many bytes may be on it; `u64::MAX` where only the sandbox has a limit.
+    own_limit: AtomicU64,
+    /// Up to so many bytes on it nothing has to be counted.
+    trusted: AtomicU64,
+}
+
+/// What all containers of a sandbox share.
+struct Shared {
     fd: OwnedFd,
     window: Window,
     size: u64,
@@ -40,7 +53,16 @@ pub struct MemoryFile {
 
 impl fmt::Debug for MemoryFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryFile").field("fd", &self.fd).field("size", &self.size).finish_non_exhaustive()
+        let Shared { fd, size, .. } = &*self.shared;
+        f.debug_struct("MemoryFile").field("fd", fd).field("size", size).finish_non_exhaustive()
+    }
+}
+
+impl Drop for MemoryFile {
+    fn drop(&mut self) {
+        if self.account != 0 {
+            self.shared.pages.lock().close_account(self.account);
+        }
     }
 }
 
@@ -63,12 +85,71 @@ impl MemoryFile {
                     let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
                     nix::fcntl::fcntl(&fd, FcntlArg::F_ADD_SEALS(seals))?;
                     let pages = Mutex::new(LockClass::MemoryFile, Pages::default());
-                    return Ok(Arc::new(Self { fd, window, size, limit: AtomicU64::new(size), pages }));
+                    let shared = Shared { fd, window, size, limit: AtomicU64::new(size), pages };
+                    return Ok(Arc::new(Self::on(Arc::new(shared), 0)));
                 }
                 Err(error) => last = error,
             }
         }
         Err(last)
+    }
+
+    const fn on(shared: Arc<Shared>, account: Account) -> Self {
+        Self { shared, account, own_limit: AtomicU64::new(u64::MAX), trusted: AtomicU64::new(u64::MAX) }
+    }
+
+    /// The same memory, with an account of its own. Pages stay on the account of who took them first, whoever uses them. Where
+    /// there are too many accounts it is that of the sandbox's first container.
+    #[must_use]
+    pub fn new_account(&self) -> Arc<Self> {
+        let account = self.shared.pages.lock().open_account().unwrap_or(0);
+        Arc::new(Self::on(Arc::clone(&self.shared), account))
+    }
+
+    /// Bounds how many bytes may be on this account; what is there already stays.
+    pub fn set_own_limit(&self, bytes: u64) {
+        self.own_limit.store(bytes, Ordering::Relaxed);
+        self.trusted.store(bytes, Ordering::Relaxed);
+    }
+
+    /// How many bytes may be on this account; `u64::MAX` where only the sandbox has a limit.
+    #[must_use]
+    pub fn own_limit(&self) -> u64 {
+        self.own_limit.load(Ordering::Relaxed)
+    }
+
+    /// Tells whether `len` bytes more are too many for this account. As with the limit of all, pages count that were touched; how
+    /// many those are is counted the more often the closer it gets.
+    fn is_beyond_own_limit(&self, len: u64) -> bool {
+        let limit = self.own_limit.load(Ordering::Relaxed);
+        if limit == u64::MAX {
+            return false;
+        }
+        let taken = self.own_bytes().saturating_add(len);
+        if taken <= self.trusted.load(Ordering::Relaxed) {
+            return false;
+        }
+        let present = self.own_present_bytes();
+        let Some(room) = limit.checked_sub(present.saturating_add(len)) else { return true };
+        self.trusted.store(taken.saturating_add((room / 2).min(MOST_UNCOUNTED)), Ordering::Relaxed);
+        false
+    }
+
+    /// How many bytes on this account have references.
+    #[must_use]
+    pub fn own_bytes(&self) -> u64 {
+        self.shared.pages.lock().taken_by(self.account)
+    }
+
+    /// How many bytes on this account take memory of the host.
+    #[must_use]
+    pub fn own_present_bytes(&self) -> u64 {
+        let runs = self.shared.pages.lock().runs_of(self.account);
+        let mut present = 0;
+        for run in runs {
+            self.for_each_present(run, &mut |part| present += part.end.min(run.end) - part.start);
+        }
+        present
     }
 
     fn show(fd: &OwnedFd, size: u64) -> io::Result<Window> {
@@ -80,18 +161,18 @@ impl MemoryFile {
     /// The file, for mapping parts of it into guests.
     #[must_use]
     pub fn fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+        self.shared.fd.as_fd()
     }
 
     /// The most bytes there can be.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.limit.load(Ordering::Relaxed)
+        self.shared.limit.load(Ordering::Relaxed)
     }
 
     /// Bounds how many bytes it may take of the host. What is there already stays.
     pub fn set_limit(&self, bytes: u64) {
-        self.limit.store(bytes.min(self.size), Ordering::Relaxed);
+        self.shared.limit.store(bytes.min(self.shared.size), Ordering::Relaxed);
     }
 
     /// Tells whether `len` more bytes are too many. Pages that were taken ahead of need count only once they are touched,
@@ -102,19 +183,24 @@ impl MemoryFile {
         if fits(self.usage_bytes()) {
             return false;
         }
-        let blocks = nix::sys::stat::fstat(&self.fd).map_or(i64::MAX, |stat| stat.st_blocks);
+        let blocks = nix::sys::stat::fstat(&self.shared.fd).map_or(i64::MAX, |stat| stat.st_blocks);
         !fits(u64::try_from(blocks).unwrap_or(0).saturating_mul(BLOCK))
     }
 
     /// How many bytes have references.
     #[must_use]
     pub fn usage_bytes(&self) -> u64 {
-        self.pages.lock().used()
+        self.shared.pages.lock().used()
     }
 
-    /// How much to take ahead of need: less when much of the file's offsets went to what may never be touched.
+    /// How much to take ahead of need: less when much of the file's offsets, or of the account's limit, went
+    /// to what may never be touched.
     pub(crate) fn step(&self) -> u64 {
-        if self.pages.lock().extent() > self.size / 16 { SMALL } else { 2 << 20 }
+        let limit = self.own_limit.load(Ordering::Relaxed);
+        let pages = self.shared.pages.lock();
+        let scarce = pages.extent() > self.shared.size / 16
+            || limit != u64::MAX && pages.taken_by(self.account) > limit / 2;
+        if scarce { SMALL } else { 2 << 20 }
     }
 
     /// Takes `len` bytes (rounded up to pages) that are zero, in one run, with one reference to each page.
@@ -123,10 +209,13 @@ impl MemoryFile {
     /// `ENOMEM` when there is no such run, `EINVAL` for a length of 0.
     pub fn allocate(&self, len: u64) -> Result<FileRange, Errno> {
         let len = len.checked_next_multiple_of(PAGE).filter(|l| *l > 0).ok_or(Errno::EINVAL)?;
+        if self.is_beyond_own_limit(len) {
+            return Err(Errno::ENOMEM);
+        }
         if len > SMALL {
             return self.allocate_clean(len);
         }
-        let dirty = self.pages.lock().take_dirty(len);
+        let dirty = self.shared.pages.lock().take_dirty(len, self.account);
         match dirty {
             Some(range) => {
                 self.zero(range.start, range.len());
@@ -138,8 +227,11 @@ impl MemoryFile {
 
     /// Takes pages whose old contents the caller overwrites in full before anybody else sees them.
     pub(crate) fn allocate_to_fill(&self, len: u64) -> Result<FileRange, Errno> {
-        let mut pages = self.pages.lock();
-        if let Some(range) = pages.take_dirty(len) {
+        if self.is_beyond_own_limit(len) {
+            return Err(Errno::ENOMEM);
+        }
+        let mut pages = self.shared.pages.lock();
+        if let Some(range) = pages.take_dirty(len, self.account) {
             return Ok(range);
         }
         drop(pages);
@@ -153,24 +245,24 @@ impl MemoryFile {
                 return Err(Errno::ENOMEM);
             }
         }
-        let first = self.pages.lock().take_clean(len, self.size);
+        let first = self.shared.pages.lock().take_clean(len, self.shared.size, self.account);
         if first.is_err() {
             self.give_back(0);
-            return self.pages.lock().take_clean(len, self.size);
+            return self.shared.pages.lock().take_clean(len, self.shared.size, self.account);
         }
         first
     }
 
     /// Adds one reference to each page. The caller must hold one to each.
     pub fn inc_ref(&self, range: FileRange) {
-        let sound = self.pages.lock().inc(range);
+        let sound = self.shared.pages.lock().inc(range);
         assert!(sound, "a reference is taken to pages in use only");
     }
 
     /// Drops one reference to each page; what has none left is free.
     pub fn dec_ref(&self, range: FileRange) {
         let (sound, dirty) = {
-            let mut pages = self.pages.lock();
+            let mut pages = self.shared.pages.lock();
             (pages.dec(range), pages.dirty_bytes())
         };
         debug_assert!(sound, "a reference is dropped that was held");
@@ -182,12 +274,12 @@ impl MemoryFile {
     /// Returns freed pages to the host, if there are more than `keep` bytes of them.
     fn give_back(&self, keep: u64) {
         let runs = {
-            let mut pages = self.pages.lock();
+            let mut pages = self.shared.pages.lock();
             if pages.dirty_bytes() <= keep { Vec::new() } else { pages.take_all_dirty() }
         };
         for run in runs {
             let punched = self.punch(run);
-            let mut pages = self.pages.lock();
+            let mut pages = self.shared.pages.lock();
             if punched { pages.add_clean(run) } else { pages.add_dirty(run) }
         }
     }
@@ -195,7 +287,7 @@ impl MemoryFile {
     fn punch(&self, range: FileRange) -> bool {
         let mode = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
         match (i64::try_from(range.start), i64::try_from(range.len())) {
-            (Ok(start), Ok(len)) => nix::fcntl::fallocate(&self.fd, mode, start, len).is_ok(),
+            (Ok(start), Ok(len)) => nix::fcntl::fallocate(&self.shared.fd, mode, start, len).is_ok(),
             _ => false,
         }
     }
@@ -208,7 +300,7 @@ impl MemoryFile {
         let wide = |_| Errno::ENOMEM;
         let (start, len) =
             (i64::try_from(range.start).map_err(wide)?, i64::try_from(range.len()).map_err(wide)?);
-        let done = nix::fcntl::fallocate(&self.fd, FallocateFlags::FALLOC_FL_KEEP_SIZE, start, len);
+        let done = nix::fcntl::fallocate(&self.shared.fd, FallocateFlags::FALLOC_FL_KEEP_SIZE, start, len);
         done.map_err(|_host| Errno::ENOMEM)
     }
 
@@ -216,7 +308,7 @@ impl MemoryFile {
     pub(crate) fn for_each_present(&self, range: FileRange, f: &mut dyn FnMut(FileRange)) {
         let seek = |at: u64, whence: Whence| {
             let at = i64::try_from(at).map_err(|_far| nix::errno::Errno::EOVERFLOW)?;
-            nix::unistd::lseek64(&self.fd, at, whence).map(i64::unsigned_abs)
+            nix::unistd::lseek64(&self.shared.fd, at, whence).map(i64::unsigned_abs)
         };
         let mut at = range.start;
         while at < range.end {
@@ -236,36 +328,36 @@ impl MemoryFile {
 
     /// How many of the pages from the range's start have no reference but the caller's, in bytes.
     pub(crate) fn sole_run(&self, range: FileRange) -> u64 {
-        self.pages.lock().sole_run(range)
+        self.shared.pages.lock().sole_run(range)
     }
 
     /// Copies bytes out. The caller holds references to the pages.
     pub fn read_at(&self, offset: u64, into: &mut [u8]) {
-        let done = self.window.read(offset, into);
+        let done = self.shared.window.read(offset, into);
         debug_assert!(done, "pages with references are within the window");
     }
 
     /// Copies bytes in. The caller holds references to the pages.
     pub fn write_at(&self, offset: u64, from: &[u8]) {
-        let done = self.window.write(offset, from);
+        let done = self.shared.window.write(offset, from);
         debug_assert!(done, "pages with references are within the window");
     }
 
     /// Stores zeros. The caller holds references to the pages.
     pub fn zero(&self, offset: u64, len: u64) {
-        let done = usize::try_from(len).is_ok_and(|len| self.window.zero(offset, len));
+        let done = usize::try_from(len).is_ok_and(|len| self.shared.window.zero(offset, len));
         debug_assert!(done, "pages with references are within the window");
     }
 
     /// Copies bytes from one place to another that does not overlap it. The caller holds references to the pages.
     pub fn copy(&self, from: u64, into: u64, len: u64) {
-        let done = usize::try_from(len).is_ok_and(|len| self.window.copy(from, into, len));
+        let done = usize::try_from(len).is_ok_and(|len| self.shared.window.copy(from, into, len));
         debug_assert!(done, "pages with references are within the window");
     }
 
     /// Does something atomic to the word at `offset`.
     pub(crate) fn with_word<R>(&self, offset: u64, f: impl FnOnce(&AtomicU32) -> R) -> Result<R, Errno> {
-        self.window.with_word(offset, f).ok_or(Errno::EFAULT)
+        self.shared.window.with_word(offset, f).ok_or(Errno::EFAULT)
     }
 }
 
@@ -309,6 +401,27 @@ mod tests {
         assert_eq!(file.allocate(PAGE).map(drop), Err(Errno::ENOMEM));
         file.dec_ref(first);
         assert!(file.allocate(PAGE).is_ok());
+    }
+
+    #[test]
+    fn what_is_touched_on_an_account_stays_below_its_limit() {
+        let file = MemoryFile::new().expect("memfd");
+        let (own, other) = (file.new_account(), file.new_account());
+        own.set_own_limit(1 << 20);
+        let untouched = own.allocate(768 << 10).expect("room");
+        let second = own.allocate(768 << 10).expect("what was never touched takes nothing");
+        own.commit(second).expect("memory");
+        assert_eq!((own.own_present_bytes(), own.own_bytes()), (768 << 10, 1536 << 10));
+        assert_eq!(own.allocate(512 << 10).map(drop), Err(Errno::ENOMEM));
+        assert_eq!(own.allocate_to_fill(512 << 10).map(drop), Err(Errno::ENOMEM));
+        let elsewhere = other.allocate(4 << 20).expect("no limit");
+        // Whoever drops the last reference, the account has it back.
+        file.dec_ref(second);
+        assert_eq!((own.own_present_bytes(), own.own_bytes()), (0, 768 << 10));
+        assert!(own.allocate(512 << 10).is_ok());
+        other.dec_ref(untouched);
+        other.dec_ref(elsewhere);
+        assert_eq!(other.own_bytes(), 0);
     }
 
     #[test]

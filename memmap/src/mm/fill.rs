@@ -70,6 +70,9 @@ impl Locked<'_> {
         let run = intersect(&in_vma, &in_pma);
         if pma.private || !vma.shared {
             let pma = pma.clone();
+            if pma.private {
+                self.state.hot.note(at & !(PAGE - 1));
+            }
             self.copy(at, &run, &in_pma, &pma)
         } else {
             let (vma, shown) = (vma.clone(), pma.shown);

@@ -9,6 +9,7 @@ use super::MemoryManager;
 use super::locked::{Locked, key};
 use super::pma::{Place, Pma, intersect};
 use super::vma::{Vma, flag};
+use crate::{FileRange, MemoryFile, PAGE};
 
 /// How many runs of pages a child is shown before it runs: as many as one request of a back end holds.
 const AHEAD_RUNS: usize = 60;
@@ -39,6 +40,8 @@ impl Locked<'_> {
         child.state.layout = self.state.layout;
         child.state.auxv.clone_from(&self.state.auxv);
         child.state.stack_limit = self.state.stack_limit;
+        self.state.hot.begin();
+        child.state.hot = self.state.hot.clone();
         let vmas: Vec<(Range<u64>, Vma)> = self.state.vmas.iter().map(|(r, vma)| (r, vma.clone())).collect();
         for (range, mut vma) in vmas {
             if vma.has(flag::DONT_COPY) {
@@ -65,10 +68,12 @@ impl Locked<'_> {
         child.show_ahead(0..u64::MAX, AHEAD_RUNS);
     }
 
-    /// Shares the private pages of a mapping.
+    /// Shares the private pages of a mapping; those that are stored to after each fork are copied.
     fn share_pages(&mut self, range: &Range<u64>, child: &mut Locked<'_>) {
-        self.state.pmas.split_at(range.start, Pma::split);
-        self.state.pmas.split_at(range.end, Pma::split);
+        let hot = self.state.hot.within(range);
+        for at in hot.iter().flat_map(|page| [*page, page + PAGE]).chain([range.start, range.end]) {
+            self.state.pmas.split_at(at, Pma::split);
+        }
         for (run, pma) in self.state.pmas.overlapping_mut(range.clone()) {
             let run = intersect(&run, range);
             if !pma.private && matches!(pma.place, Place::Host(..)) && pma.shown != Access::NONE {
@@ -76,9 +81,23 @@ impl Locked<'_> {
                 continue;
             }
             let Some(pages) = pma.references(run.end - run.start).filter(|_| pma.private) else { continue };
+            if hot.contains(&run.start)
+                && let Some(copy) = copy_page(&self.mm.memory_file, pages)
+            {
+                let place = Place::Memory(copy.start);
+                child.add_pma(run, Pma { place, private: true, writable: true, shown: Access::NONE });
+                continue;
+            }
             self.mm.memory_file.inc_ref(pages);
             pma.writable = false;
             child.add_pma(run, Pma { shown: Access::NONE, ..pma.clone() });
         }
     }
+}
+
+/// A copy of a page of the memory file, if there is room.
+fn copy_page(file: &MemoryFile, page: FileRange) -> Option<FileRange> {
+    let copy = file.allocate_to_fill(page.len()).ok()?;
+    file.copy(page.start, copy.start, page.len());
+    Some(copy)
 }

@@ -7,6 +7,7 @@ use abi::Errno;
 use sync::{RangeMap, RwLockWriteGuard};
 
 use super::MemoryManager;
+use super::hot::HotPages;
 use super::patch::Area;
 use super::pma::{Place, Pma, intersect};
 use super::types::{MmLayout, MmLimits};
@@ -65,6 +66,8 @@ pub(super) struct State {
     pub generation: u64,
     /// Where the last copy on write ended, and how long it was.
     pub last_copy: (u64, u64),
+    /// Pages to copy at the next fork.
+    pub hot: HotPages,
     /// The address space shows what it should not: the guest must not run on.
     pub broken: bool,
     /// All is gone for good.

@@ -4,6 +4,7 @@ mod copy;
 mod fault;
 mod fill;
 mod fork;
+mod hot;
 mod info;
 mod locked;
 mod madvise;

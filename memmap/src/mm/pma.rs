@@ -170,8 +170,8 @@ impl Locked<'_> {
         result
     }
 
-    /// Shows the guest what is there in `range` and not shown yet, up to so many runs; the last of them first, but for what
-    /// is executed. Showing is a bonus here: what fails is shown by faults.
+    /// Shows the guest what is there in `range` and not shown yet, up to so many runs: what is executed first, then what may
+    /// be stored to, and of both the last first. Showing is a bonus here: what fails is shown by faults.
     pub(super) fn show_ahead(&mut self, range: Range<u64>, most: usize) {
         let state = &mut *self.state;
         let mut runs: Vec<(Range<u64>, Access)> = Vec::new();
@@ -180,7 +180,7 @@ impl Locked<'_> {
             let shown = found.map(|(run, pma)| (intersect(&run, &in_vma), vma.access_to(pma)));
             runs.extend(shown.filter(|(_, access)| *access != Access::NONE));
         }
-        runs.sort_by_key(|(run, access)| (!access.execute, std::cmp::Reverse(run.start)));
+        runs.sort_by_key(|(run, access)| (!access.execute, !access.write, std::cmp::Reverse(run.start)));
         runs.truncate(most);
         for (run, _) in &runs {
             state.pmas.split_at(run.start, Pma::split);

@@ -37,6 +37,7 @@ impl PtraceContext {
         let pid = space.pid();
         let died = |error| if is_gone(&error) { dead(pid) } else { error };
         let placement = Placement::new(space.shared().cpus.clone(), tid);
+        placement.settle();
         let tracee = Tracee::seize(tid).map_err(died)?;
         space.shared().tracees.lock().insert(tid);
         let interrupter = Arc::new(Interrupter { state: AtomicU32::new(0), pid, tid });

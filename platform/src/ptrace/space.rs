@@ -107,6 +107,12 @@ impl AddressSpace for PtraceSpace {
         }
     }
 
+    fn show_as(&self, words: &[u8]) -> Option<i32> {
+        let mut state = self.state.lock();
+        state.settle().and_then(|()| state.stub.mapper().show_as(words)).ok()?;
+        Some(self.pid)
+    }
+
     fn new_context(self: Arc<Self>) -> Result<Box<dyn Context>, PlatformError> {
         let thread = self.new_thread();
         let tid = self.shared.notice(thread)?;

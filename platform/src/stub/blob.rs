@@ -4,7 +4,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::slice;
 
-use super::layout::CODE;
+use super::layout::{CODE, TITLE, TITLE_BYTES};
 use super::{Flavor, filter};
 use crate::PlatformError;
 use crate::systrap::code as thread;
@@ -19,7 +19,13 @@ pub(crate) const ALL_SIGNALS: u64 = 0x3008;
 pub(crate) const FILTER_PROGRAM: u64 = 0x3010;
 /// Offset of a `struct sigaction`, as the kernel takes it, that ignores the signal.
 pub(crate) const IGNORE: u64 = 0x3020;
+/// Offset of a `struct prctl_mm_map`: the arguments of the process are at [`TITLE`].
+pub(crate) const MEMORY_MAP: u64 = 0x3040;
+/// Its size.
+pub(crate) const MEMORY_MAP_BYTES: u64 = 104;
 const DIGITS: u64 = 0x1000;
+/// The last two fields of a `struct prctl_mm_map`: an auxiliary vector of 0 bytes, and no descriptor.
+const NO_PROGRAM: u64 = 0xffff_ffff << 32;
 const ERRORS: u64 = 0x2800;
 const DONE: u64 = 0x3000;
 /// To the end: `xrstor` may touch all of the largest state, also of what is in its initial configuration.
@@ -41,6 +47,8 @@ pub(crate) const KIND_CALL: u64 = 0;
 pub(crate) const KIND_THREAD: u64 = 1;
 /// clone(2) of a process that becomes a mapper: `rdx` the control file, `r8` its eventfd, `r9` its page's offset.
 pub(crate) const KIND_PROCESS: u64 = 2;
+/// No call: copies `rdx` bytes from `rsi` to `rdi`.
+pub(crate) const KIND_COPY: u64 = 5;
 /// clone(2) of a thread that starts at `r8`, with its region in `r9`; answered by its id.
 pub(crate) const KIND_TRAPPING_THREAD: u64 = 4;
 /// A jump to another copy of the code at `rax`, with the request page now at `rdi`.
@@ -63,6 +71,25 @@ sentrybox_stub_start:
     mov eax, [r15]
     cmp eax, r13d
     jne .Lrequest
+    mov r8, [r15 + 8]
+    test r8, r8
+    jz .Lidle
+    rdtsc
+    shl rdx, 32
+    or rax, rdx
+    add r8, rax
+.Llook:
+    mov eax, {sched_yield}
+    syscall
+    mov eax, [r15]
+    cmp eax, r13d
+    jne .Lrequest
+    rdtsc
+    shl rdx, 32
+    or rax, rdx
+    cmp rax, r8
+    jb .Llook
+.Lidle:
     mov eax, {futex}
     mov rdi, r15
     xor esi, esi
@@ -89,6 +116,8 @@ sentrybox_stub_resume:
     add rbx, 64
     cmp ebp, {jump}
     je .Ljump
+    cmp ebp, {copy}
+    je .Lcopy
     syscall
     cmp rax, -4095
     jae .Lfailed
@@ -121,6 +150,11 @@ sentrybox_stub_resume:
     jae .Lfailed
     xor r13d, r13d
     jmp .Lnext
+
+.Lcopy:
+    mov ecx, edx
+    rep movsb
+    jmp sentrybox_stub_resume
 
 .Ljump:
     sub rbx, r15
@@ -176,9 +210,11 @@ sentrybox_stub_end:
     errors = const ERRORS,
     digits = const DIGITS,
     jump = const KIND_JUMP,
+    copy = const KIND_COPY,
     process = const KIND_PROCESS,
     trapping = const KIND_TRAPPING_THREAD,
     futex = const libc::SYS_futex,
+    sched_yield = const libc::SYS_sched_yield,
     pause = const libc::SYS_pause,
     mmap = const libc::SYS_mmap,
     write = const libc::SYS_write,
@@ -240,6 +276,13 @@ fn image(flavor: Flavor) -> Vec<u8> {
     image.put_u64(FILTER_PROGRAM, (filter.len() / 8) as u64);
     image.put_u64(FILTER_PROGRAM + 8, CODE + FILTER);
     image.put_u64(IGNORE, libc::SIG_IGN as u64);
+    let title = TITLE + TITLE_BYTES;
+    // In the order of the structure: code, data, the heap, the stack, arguments, environment, no auxiliary vector, and no
+    // other program. Only the arguments are looked at, by who reads the process's command line.
+    let map = [CODE, CODE + SIZE, CODE, CODE, CODE, CODE, CODE, TITLE, title, title, title, 0, NO_PROGRAM];
+    for (at, word) in (MEMORY_MAP..).step_by(8).zip(map) {
+        image.put_u64(at, word);
+    }
     image.put(FILTER, &filter);
     image.put(FPU, &0x37f_u16.to_le_bytes());
     image.put(FPU + 24, &0x1f80_u32.to_le_bytes());

@@ -13,6 +13,11 @@ const SLOTS: u32 = 32768;
 /// How many operations a request holds.
 pub(crate) const MAX_OPERATIONS: usize = 63;
 
+/// How many operations a request with data has at most.
+pub(crate) const DATA: usize = 7;
+/// Where in the page that data is.
+pub(crate) const DATA_OFFSET: u64 = 64 * (1 + DATA as u64);
+
 /// One operation of a request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Operation {
@@ -37,13 +42,15 @@ impl Operation {
 pub(crate) struct RequestPage {
     number: AtomicU32,
     count: AtomicU32,
-    unused: [u8; 56],
+    /// How long the mapper is to look for the next request before it sleeps, in ticks of the time stamp counter.
+    look: AtomicU64,
+    unused: [u8; 48],
     operations: [[AtomicU64; 8]; MAX_OPERATIONS],
 }
 
 impl RequestPage {
     /// Makes `operations`, at most [`MAX_OPERATIONS`], the request with this number, which must differ from the last.
-    pub(crate) fn publish(&self, number: u32, operations: &[Operation]) {
+    pub(crate) fn publish(&self, number: u32, operations: &[Operation], look: u64) {
         for (place, operation) in self.operations.iter().zip(operations) {
             let [a, b, c, d, e, f] = operation.args;
             for (word, value) in
@@ -54,7 +61,18 @@ impl RequestPage {
         }
         let count = operations.len().min(MAX_OPERATIONS);
         self.count.store(u32::try_from(count).unwrap_or(0), Ordering::Relaxed);
+        self.look.store(look, Ordering::Relaxed);
         self.number.store(number, Ordering::Release);
+    }
+
+    /// Puts bytes behind the first [`DATA`] operations; the request to come must not have more of those.
+    pub(crate) fn put_data(&self, bytes: &[u8]) {
+        let words = self.operations.iter().skip(DATA).flatten();
+        for (word, part) in words.zip(bytes.chunks(8)) {
+            let mut value = [0; 8];
+            value.iter_mut().zip(part).for_each(|(to, from)| *to = *from);
+            word.store(u64::from_le_bytes(value), Ordering::Relaxed);
+        }
     }
 
     /// Wakes the mapper to see the request.
@@ -162,7 +180,7 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.page().publish(0, &[]);
+        self.page().publish(0, &[], 0);
         if let Some(event) = self.event.take() {
             let mut count = [0_u8; 8];
             nix::unistd::read(&event, &mut count).ok();

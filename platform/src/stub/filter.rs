@@ -5,13 +5,14 @@
 //! tracer is the host's vsyscall page, which the kernel emulates without telling it: there the filter makes the call a
 //! SIGSYS. Of threads that trap, each adds a second filter before it runs guest code. A guest can jump to any instruction
 //! of the stub with registers of its choice, so what this one looks at are the arguments: a thread may wait for and wake
-//! a word of its process's own areas, block the signals that it has blocked, nothing else, and everything else is a
-//! SIGSYS.
+//! a word of its process's own areas, block the signals that it has blocked, let others have the CPU, and everything else
+//! is a SIGSYS.
 use super::{Flavor, blob, layout};
 
 /// The calls, with the reason for each.
 const ALLOWED: &[(i64, &str)] = &[
     (libc::SYS_futex, "the mapper waits for a request"),
+    (libc::SYS_sched_yield, "it lets others run while it looks for one"),
     (libc::SYS_write, "it answers by its eventfd"),
     (libc::SYS_mmap, "requests"),
     (libc::SYS_munmap, "requests"),
@@ -83,6 +84,8 @@ pub(crate) fn thread_program(signals: u64) -> Vec<u8> {
     let over_mask = u8::try_from(mask.len()).unwrap_or(u8::MAX);
     out.extend([
         instruction(LOAD, 0, 0, NR),
+        instruction(JUMP_EQUAL, 0, 1, nr(libc::SYS_sched_yield)),
+        instruction(RETURN, 0, 0, RET_ALLOW),
         instruction(JUMP_EQUAL, over_mask + 2, 0, nr(libc::SYS_futex)),
         instruction(JUMP_EQUAL, 1, 0, nr(libc::SYS_rt_sigprocmask)),
         instruction(RETURN, 0, 0, RET_TRAP),

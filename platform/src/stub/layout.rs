@@ -13,6 +13,10 @@ pub(crate) const LOWEST: u64 = 0x1_0000;
 pub(crate) const CODE: u64 = BASE;
 /// The page of requests, which the stub can only read.
 pub(crate) const REQUEST: u64 = BASE + 0x1_0000;
+/// The page of the words under which the host shows the process, see [`super::mapper::Mapper::show_as`].
+pub(crate) const TITLE: u64 = BASE + 0x1_1000;
+/// How many bytes of it there are.
+pub(crate) const TITLE_BYTES: u64 = 512;
 /// The vDSO's data pages and code.
 pub(crate) const VDSO: u64 = BASE + 0x2_0000;
 /// Where the regions of trapping guest threads start, see [`crate::systrap`].

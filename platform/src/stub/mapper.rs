@@ -5,7 +5,8 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 
 use super::blob;
-use super::control::{Operation, Slot};
+use super::control::{DATA_OFFSET, Operation, Slot};
+use super::layout::{PAGE, REQUEST, TITLE, TITLE_BYTES};
 use crate::{PlatformError, sys};
 
 /// How long an answer may take before it is worth a look whether the stub is alive.
@@ -18,12 +19,17 @@ pub(crate) struct Mapper {
     pid: i32,
     number: u32,
     cpu: Option<usize>,
+    /// The last request was made by a thread that looks for the answer.
+    eager: bool,
 }
+
+/// For how many ticks a mapper looks for another request, and who made the last for its answer: around 25 µs.
+const LOOK_TICKS: u64 = 1 << 16;
 
 impl Mapper {
     /// The mapper of a process that was just cloned with this slot, and with a first request of number `number` in it.
     pub(crate) const fn new(slot: Slot, pid: i32, number: u32) -> Self {
-        Self { slot, pid, number, cpu: None }
+        Self { slot, pid, number, cpu: None, eager: false }
     }
 
     /// The process.
@@ -44,13 +50,19 @@ impl Mapper {
     /// Hands a request over and does not wait for its answer, which [`Self::answer`] must fetch before the next request.
     pub(crate) fn post(&mut self, operations: &[Operation]) {
         self.follow();
-        self.post_unpinned(operations);
+        self.publish(operations);
     }
 
     /// As [`Self::post`], and leaves it to the host on which CPU the mapper works.
     pub(crate) fn post_unpinned(&mut self, operations: &[Operation]) {
+        self.eager = false;
+        self.publish(operations);
+    }
+
+    fn publish(&mut self, operations: &[Operation]) {
         self.number = self.number.wrapping_add(1);
-        self.slot.page().publish(self.number, operations);
+        let look = if self.eager { LOOK_TICKS } else { 0 };
+        self.slot.page().publish(self.number, operations, look);
         self.slot.page().wake();
     }
 
@@ -66,6 +78,34 @@ impl Mapper {
     ) -> Result<i32, PlatformError> {
         self.post(operations);
         self.answer(call)
+    }
+
+    /// Has the host show the process by this text, as the command line of `/proc/PID/cmdline`, cut where it is too long.
+    ///
+    /// # Errors
+    /// As [`Self::request`].
+    pub(crate) fn show_as(&mut self, text: &[u8]) -> Result<(), PlatformError> {
+        const ANONYMOUS: i32 = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
+        // The last byte is not 0: that tells the host that the text was changed, and ends at its first 0
+        // (Linux `get_mm_cmdline`).
+        let room = usize::try_from(TITLE_BYTES).unwrap_or(0);
+        let mut bytes = vec![0; room];
+        bytes.iter_mut().zip(text.iter().take(room - 2)).for_each(|(to, from)| *to = *from);
+        bytes.iter_mut().next_back().into_iter().for_each(|last| *last = 1);
+        self.slot.page().put_data(&bytes);
+        let copy = Operation {
+            kind: blob::KIND_COPY,
+            nr: 0,
+            args: [TITLE, REQUEST + DATA_OFFSET, TITLE_BYTES, 0, 0, 0],
+        };
+        let number = |number: i32| u64::from(number.cast_unsigned());
+        let (write, none) = (number(libc::PROT_READ | libc::PROT_WRITE), u64::MAX);
+        self.post_unpinned(&[
+            Operation::call(libc::SYS_mmap, [TITLE, PAGE, write, number(ANONYMOUS), none, 0]),
+            copy,
+            Operation::call(libc::SYS_mprotect, [TITLE, PAGE, number(libc::PROT_READ), 0, 0, 0]),
+        ]);
+        self.answer("mmap").map(drop)
     }
 
     /// Waits for the answer to the request posted last.
@@ -89,9 +129,11 @@ impl Mapper {
         }
     }
 
-    /// Moves the mapper to the CPU of this thread: a wake-up across CPUs costs several times the request.
+    /// Moves the mapper to the CPU of the stubs of this thread: a wake-up across CPUs costs several times the request.
     fn follow(&mut self) {
-        if let Some(cpu) = crate::cpu::bound().filter(|cpu| self.cpu != Some(*cpu)) {
+        let place = crate::cpu::of_stubs();
+        self.eager = place.is_some_and(|(_, apart)| apart);
+        if let Some((cpu, _)) = place.filter(|(cpu, _)| self.cpu != Some(*cpu)) {
             crate::cpu::bind(self.pid, cpu);
             self.cpu = Some(cpu);
         }
@@ -99,6 +141,15 @@ impl Mapper {
 
     fn wait_event(&self) -> Result<u64, PlatformError> {
         let mut count = [0_u8; 8];
+        let start = sys::ticks();
+        while self.eager && sys::ticks().saturating_sub(start) < LOOK_TICKS {
+            // SAFETY: the slot holds the descriptor open for as long as it lives.
+            let event = unsafe { std::os::fd::BorrowedFd::borrow_raw(self.slot.event()) };
+            if nix::unistd::read(event, &mut count).is_ok() {
+                return Ok(u64::from_ne_bytes(count));
+            }
+            std::thread::yield_now();
+        }
         loop {
             // SAFETY: the slot holds the descriptor open for as long as it lives.
             let event = unsafe { std::os::fd::BorrowedFd::borrow_raw(self.slot.event()) };

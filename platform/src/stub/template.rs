@@ -156,8 +156,8 @@ impl Template {
             None => None,
         };
         match &area {
-            Some(area) => slot.page().publish(1, &region::new_thread(&self.code, area)),
-            None => slot.page().publish(1, &[NEW_THREAD]),
+            Some(area) => slot.page().publish(1, &region::new_thread(&self.code, area), 0),
+            None => slot.page().publish(1, &[NEW_THREAD], 0),
         }
         state.process.mapper().post_unpinned(&[new_process(&slot)]);
         Ok(Seed { slot, area })
@@ -195,7 +195,7 @@ fn spawn(
     code: *mut u8,
 ) -> Result<(Mapper, u64), PlatformError> {
     let (first, second) = (control.take()?, control.take()?);
-    first.page().publish(1, &[new_process(&second)]);
+    first.page().publish(1, &[new_process(&second)], 0);
     let page = std::ptr::from_ref(first.page()).addr() as u64;
     let pid = clone_into(code, page, first.event())?;
     let mut intermediate = Mapper::new(first, pid, 1);
@@ -270,6 +270,16 @@ fn settle(
             prctl(libc::PR_SET_NO_NEW_PRIVS, 1),
         ],
     )?;
+    // Where the host's kernel does not offer this, it shows stubs by the sentry's name.
+    let names = [
+        libc::PR_SET_MM.cast_unsigned().into(),
+        libc::PR_SET_MM_MAP.cast_unsigned().into(),
+        copy + blob::MEMORY_MAP,
+        blob::MEMORY_MAP_BYTES,
+        0,
+        0,
+    ];
+    let _not_offered = mapper.request("prctl", &[call(libc::SYS_prctl, names)]);
     mapper.request("rt_sigaction", &ignore_signals(copy + blob::IGNORE))?;
     if flavor == Flavor::Trapping {
         mapper.request("rt_sigaction", &take_signals(copy + blob::THREAD_PAGE + thread::ACTION_OFFSET))?;

@@ -38,8 +38,14 @@ pub(super) mod kind {
     pub(in super::super) const FAILED: u32 = 5;
 }
 
+/// For how many ticks of the time stamp counter, around a microsecond, whoever looks for an answer lets nobody else have the
+/// CPU: answers to most system calls are there by then, and a switch costs as much.
+pub(crate) const POLITE_TICKS: u64 = 1 << 12;
+
 /// The low bits of a command.
 pub(super) mod command {
+    /// Load the FPU state, and run the guest.
+    pub(in super::super) const RESUME_LOADED: u32 = 0;
     /// Run the guest.
     pub(in super::super) const RESUME: u32 = 1;
     /// Store the FPU state.
@@ -143,6 +149,7 @@ sentrybox_thread_saved:
     shl rdx, 32
     or rax, rdx
     add r8, rax
+    lea r10, [rax + {polite}]
 .Lthread_spin:
     pause
     cmp [rip + E + {command}], r9d
@@ -151,7 +158,12 @@ sentrybox_thread_saved:
     shl rdx, 32
     or rax, rdx
     cmp rax, r8
+    jae .Lthread_sleep
+    cmp rax, r10
     jb .Lthread_spin
+    mov eax, {sched_yield}
+    syscall
+    jmp .Lthread_spin
 .Lthread_sleep:
     mov eax, 1
     xchg [rip + E + {stub_asleep}], eax
@@ -174,11 +186,16 @@ sentrybox_thread_saved:
     mov ecx, eax
     mov eax, -1
     mov edx, -1
+    cmp ecx, {resume_loaded}
+    je .Lthread_load
     mov dword ptr [rip + E + {kind}], {done}
     cmp ecx, {save_fpu}
     je .Lthread_save
     xrstor64 [rip + E + {fpu}]
     jmp .Lthread_post
+.Lthread_load:
+    xrstor64 [rip + E + {fpu}]
+    jmp .Lthread_resume
 .Lthread_save:
     xsave64 [rip + E + {fpu}]
     jmp .Lthread_post
@@ -395,7 +412,9 @@ sentrybox_thread_end:
     failed = const kind::FAILED,
     mask = const command::MASK,
     resume = const command::RESUME,
+    resume_loaded = const command::RESUME_LOADED,
     save_fpu = const command::SAVE_FPU,
+    polite = const POLITE_TICKS,
     sigurg = const INTERRUPT,
     trap_flag = const TRAP_FLAG,
     user_cs = const USER_CS,
@@ -403,6 +422,7 @@ sentrybox_thread_end:
     signals_at = const SIGNALS_AT,
     filter = const FILTER_PROGRAM,
     futex = const libc::SYS_futex,
+    sched_yield = const libc::SYS_sched_yield,
     sigaltstack = const libc::SYS_sigaltstack,
     rt_sigprocmask = const libc::SYS_rt_sigprocmask,
     seccomp = const libc::SYS_seccomp,

@@ -2,6 +2,7 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use abi::Registers;
 
@@ -55,7 +56,7 @@ impl SystrapContext {
     }
 
     fn run(&mut self, regs: &mut Registers, waiting: Waiting) -> Result<Trap, PlatformError> {
-        let Self { space, thread, interrupter, current, tail, by_signal, .. } = self;
+        let Self { space, thread, interrupter, pace, current, tail, by_signal, .. } = self;
         let thread = thread.as_mut().expect("taken by drop only");
         let patches = space.patches_of();
         let mut wanted = *regs;
@@ -70,7 +71,7 @@ impl SystrapContext {
             let lent = thread.slot.region() + AREA;
             let gs_base = if current.gs_base == 0 { lent } else { current.gs_base };
             thread.area().store_registers(&Registers { rip, ..*current }, gs_base);
-            thread.resume(waiting, space.life(), interrupter)?;
+            thread.resume(waiting, space.life(), interrupter, &mut || pace.loosen())?;
             let event = trap::event(thread.area(), current);
             let own_gs = current.gs_base != lent;
             if !own_gs {
@@ -129,9 +130,10 @@ impl Context for SystrapContext {
         if self.interrupter.enter() {
             return Ok(Trap::Interrupted);
         }
-        let waiting = self.pace.enter(self.space.requests());
+        let waiting = self.pace.enter();
         let result = self.run(regs, waiting);
-        self.pace.leave();
+        let looked = self.thread().looked();
+        self.pace.leave(looked);
         self.interrupter.leave(matches!(result, Ok(Trap::Interrupted)));
         result
     }
@@ -142,6 +144,10 @@ impl Context for SystrapContext {
 
     fn answer_ids(&mut self, ids: Option<(i32, i32)>) {
         self.thread().slot.answer(ids);
+    }
+
+    fn rest(&self) -> Duration {
+        self.pace.rest()
     }
 
     fn interrupter(&self) -> Arc<dyn Interrupt> {
@@ -157,8 +163,8 @@ impl Context for SystrapContext {
         if !fpu::is_loadable(&state.0) {
             return Ok(false);
         }
-        let space = Arc::clone(&self.space);
-        self.thread().load_fpu(&state.0, space.life()).map(|()| true)
+        self.thread().load_fpu(&state.0);
+        Ok(true)
     }
 }
 

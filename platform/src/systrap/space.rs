@@ -1,7 +1,7 @@
 //! An address space: one stub process.
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::Shared;
@@ -23,8 +23,6 @@ pub(super) struct SystrapSpace {
     shared: Arc<Shared>,
     life: Life,
     patches: Option<Arc<Patches>>,
-    /// Counts requests to the mapper.
-    requests: AtomicU32,
     state: Mutex<State>,
 }
 
@@ -82,7 +80,7 @@ impl SystrapSpace {
         stub.keep(Arc::clone(&area));
         let state = State { stub, starting: Some(area), spare: Vec::new(), threads: 1 };
         let patches = shared.patching.then(Arc::default);
-        Self { shared, life, patches, requests: AtomicU32::new(0), state: Mutex::new(state) }
+        Self { shared, life, patches, state: Mutex::new(state) }
     }
 
     pub(super) const fn pid(&self) -> i32 {
@@ -99,11 +97,6 @@ impl SystrapSpace {
 
     pub(super) fn patches_of(&self) -> Option<&Patches> {
         self.patches.as_deref()
-    }
-
-    /// How many requests its mapper has had, modulo 2³².
-    pub(super) fn requests(&self) -> u32 {
-        self.requests.load(Ordering::Relaxed)
     }
 
     /// The host told that the process ended, which nobody meant. Gives its wait status, once.
@@ -129,7 +122,6 @@ impl SystrapSpace {
     }
 
     fn request_all(&self, call: &'static str, operations: &[Operation]) -> Result<(), PlatformError> {
-        self.requests.fetch_add(1, Ordering::Relaxed);
         let mut state = self.state.lock();
         if self.life.has_ended() {
             return Err(PlatformError::StubDied { pid: self.pid(), what: "it ended" });
@@ -210,6 +202,15 @@ impl AddressSpace for SystrapSpace {
             Err(error) if sys::errno_of(&error) == libc::ENOMEM => Ok(()),
             other => other,
         }
+    }
+
+    fn show_as(&self, words: &[u8]) -> Option<i32> {
+        let mut state = self.state.lock();
+        if self.life.has_ended() || state.settle().is_err() {
+            return None;
+        }
+        state.stub.mapper().show_as(words).ok()?;
+        Some(self.pid())
     }
 
     fn patches(&self) -> Option<Arc<Patches>> {

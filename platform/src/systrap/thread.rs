@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use super::area::{Area, AreaSlot, FPU_ROOM};
-use super::code::{command, kind};
+use super::code::{POLITE_TICKS, command, kind};
 use super::interrupt::Interrupter;
 use super::space::Life;
 use crate::{FpuState, PlatformError, fpu, sys};
@@ -22,6 +22,9 @@ pub(super) struct Thread {
     answered: bool,
     /// How the last wait was done.
     waiting: Waiting,
+    /// The FPU state in the slot is the one that the guest is to go on with.
+    loads: bool,
+    looked: Looked,
 }
 
 /// How a wait is done.
@@ -33,6 +36,18 @@ pub(super) struct Waiting {
     pub(super) stub_ticks: u64,
 }
 
+/// How the event of the last command was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Looked {
+    /// By looking, or after a sleep.
+    Freely,
+    /// By looking, and something else than guest threads and their like had the CPU for long.
+    Hogged,
+}
+
+/// How long something has to have the CPU to be a hog, in ticks: around half a millisecond.
+const HOG_TICKS: u64 = 1 << 20;
+
 impl Thread {
     pub(super) const fn new(tid: i32, slot: Arc<AreaSlot>) -> Self {
         Self {
@@ -42,6 +57,8 @@ impl Thread {
             previous: 0,
             answered: true,
             waiting: Waiting { sentry_ticks: 0, stub_ticks: 0 },
+            loads: false,
+            looked: Looked::Freely,
         }
     }
 
@@ -49,12 +66,18 @@ impl Thread {
         self.slot.area()
     }
 
+    /// How the last event was found.
+    pub(super) const fn looked(&self) -> Looked {
+        self.looked
+    }
+
     /// Tells whether the thread is where it takes commands, as far as the sentry knows.
     pub(super) const fn is_waiting(&self) -> bool {
         self.answered
     }
 
-    /// Runs the guest, from the registers in the area, until there is an event.
+    /// Runs the guest, from the registers in the area, until there is an event. `before_sleep` is called where that does not
+    /// come soon.
     ///
     /// # Errors
     /// When the stub died, or does not answer to an interrupt.
@@ -63,14 +86,20 @@ impl Thread {
         waiting: Waiting,
         life: &Life,
         interrupter: &Interrupter,
+        before_sleep: &mut dyn FnMut(),
     ) -> Result<(), PlatformError> {
         self.waiting = waiting;
         self.area().spin_ticks.store(waiting.stub_ticks, Ordering::Relaxed);
-        self.issue(command::RESUME);
-        if self.spin(waiting.sentry_ticks) {
-            return Ok(());
+        self.issue(if self.loads { command::RESUME_LOADED } else { command::RESUME });
+        if !self.spin(waiting.sentry_ticks) {
+            before_sleep();
+            self.sleep(life, |since| {
+                interrupter.is_pending().then(|| *since.get_or_insert_with(Instant::now))
+            })?;
         }
-        self.sleep(life, |since| interrupter.is_pending().then(|| *since.get_or_insert_with(Instant::now)))
+        // A thread that was stopped on its way may not have come to it.
+        self.loads &= self.area().kind.load(Ordering::Relaxed) == kind::LEAVING;
+        Ok(())
     }
 
     /// Copies the FPU state out.
@@ -79,6 +108,9 @@ impl Thread {
     /// When the stub died or does not answer.
     pub(super) fn save_fpu(&mut self, life: &Life) -> Result<FpuState, PlatformError> {
         let size = fpu::size().min(FPU_ROOM);
+        if std::mem::take(&mut self.loads) {
+            self.run(command::LOAD_FPU, life)?;
+        }
         // What the processor does not write of the header must be zero.
         for word in self.slot.fpu().iter().skip(512 / 8).take(8) {
             word.store(0, Ordering::Relaxed);
@@ -94,11 +126,8 @@ impl Thread {
         Ok(FpuState(bytes.into_boxed_slice()))
     }
 
-    /// Replaces the FPU state by one that the processor takes.
-    ///
-    /// # Errors
-    /// When the stub died or does not answer.
-    pub(super) fn load_fpu(&mut self, state: &[u8], life: &Life) -> Result<(), PlatformError> {
+    /// Replaces the FPU state by one that the processor takes, from the next run of the guest on.
+    pub(super) fn load_fpu(&mut self, state: &[u8]) {
         for (word, bytes) in self.slot.fpu().iter().zip(state.chunks(8)) {
             let mut value = [0; 8];
             if let Some(place) = value.get_mut(..bytes.len()) {
@@ -106,7 +135,7 @@ impl Thread {
             }
             word.store(u64::from_le_bytes(value), Ordering::Relaxed);
         }
-        self.run(command::LOAD_FPU, life)
+        self.loads = true;
     }
 
     fn run(&mut self, command: u32, life: &Life) -> Result<(), PlatformError> {
@@ -136,19 +165,30 @@ impl Thread {
         self.answered
     }
 
-    /// Looks for the event for so long.
+    /// Looks for the event for so long, and lets others have the CPU meanwhile.
     fn spin(&mut self, ticks: u64) -> bool {
         if ticks == 0 {
             return self.has_event();
         }
-        let end = sys::ticks().saturating_add(ticks);
+        let start = sys::ticks();
+        let mut last = start;
+        self.looked = Looked::Freely;
         loop {
             if self.has_event() {
                 return true;
             }
             std::hint::spin_loop();
-            if sys::ticks() > end {
+            let now = sys::ticks();
+            if now.saturating_sub(last) > HOG_TICKS {
+                self.looked = Looked::Hogged;
+            }
+            last = now;
+            let waited = now.saturating_sub(start);
+            if waited > ticks {
                 return false;
+            }
+            if waited > POLITE_TICKS {
+                std::thread::yield_now();
             }
         }
     }

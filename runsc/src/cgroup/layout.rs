@@ -9,6 +9,9 @@ use super::Group;
 /// nothing to say about a sandbox: no program in it opens a device of the host, and it is paused by its own kernel.
 const CONTROLLERS: [&str; 8] = ["cpu", "cpuacct", "cpuset", "memory", "blkio", "pids", "hugetlb", "net_cls"];
 
+/// Stands in place of a controller for a hierarchy by which systemd knows what belongs to a unit.
+pub(super) const TRACKER: &str = "name=systemd";
+
 /// A mounted hierarchy.
 #[derive(Debug, PartialEq, Eq)]
 struct Hierarchy {
@@ -68,7 +71,7 @@ fn own<'a>(table: &'a str, hierarchy: &Hierarchy) -> Option<&'a str> {
 /// group of this process.
 ///
 /// # Errors
-/// A path that leads upwards, or has the form of systemd's driver.
+/// A path that leads upwards.
 pub(super) fn groups(path: &str) -> Result<Vec<Group>> {
     let table = std::fs::read_to_string("/proc/self/mountinfo").context("mounts")?;
     let membership = std::fs::read_to_string("/proc/self/cgroup").context("control groups")?;
@@ -95,6 +98,27 @@ fn groups_in(path: &str, table: &str, membership: &str) -> Result<Vec<Group>> {
         groups.extend(controllers.into_iter().map(|controller| Group { controller, dir: dir.clone() }));
     }
     Ok(groups)
+}
+
+/// The groups, in hierarchies without a controller, that systemd may have at an absolute path beside those with one.
+///
+/// # Errors
+/// When the table of mounts cannot be read.
+pub(super) fn trackers(path: &str) -> Result<Vec<Group>> {
+    let table = std::fs::read_to_string("/proc/self/mountinfo").context("mounts")?;
+    Ok(trackers_in(path, &table))
+}
+
+fn trackers_in(path: &str, table: &str) -> Vec<Group> {
+    let hybrid = hierarchies(table).iter().any(|hierarchy| !hierarchy.controllers.is_empty());
+    let point = |line: &str| {
+        let (left, right) = line.split_once(" - ")?;
+        let tracks = right.starts_with("cgroup2 ") || right.split([' ', ',']).any(|option| option == TRACKER);
+        (hybrid && tracks).then(|| left.split(' ').nth(4).map(PathBuf::from)).flatten()
+    };
+    let below = path.trim_start_matches('/');
+    let group = |point: PathBuf| Group { controller: TRACKER.to_owned(), dir: point.join(below) };
+    table.lines().filter_map(point).map(group).collect()
 }
 
 /// Lets groups below this one of version 2 have every controller that it has.
@@ -145,6 +169,19 @@ mod tests {
     fn version_2_alone_is_used() {
         let table = "31 30 0:27 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
         assert_eq!(dirs("/k/c1", table), [pair("", "/sys/fs/cgroup/k/c1")]);
+    }
+
+    #[test]
+    fn systemd_tracks_beside_the_controllers() {
+        let dirs = |table: &str| -> Vec<String> {
+            trackers_in("/s.slice/x.scope", table)
+                .iter()
+                .map(|group| group.dir.display().to_string())
+                .collect()
+        };
+        let want = ["/sys/fs/cgroup/unified/s.slice/x.scope", "/sys/fs/cgroup/systemd/s.slice/x.scope"];
+        assert_eq!(dirs(HYBRID), want);
+        assert!(dirs("31 30 0:27 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n").is_empty());
     }
 
     #[test]

@@ -154,14 +154,14 @@ fn cpu_v1(groups: &Groups, cpu: &Cpu) -> Result<()> {
 }
 
 /// The weight of version 2 for shares of version 1, as runc has it: 2 to 262144 become 1 to 10000.
-fn weight(shares: u64) -> u64 {
+pub(super) fn cpu_weight(shares: u64) -> u64 {
     1 + shares.clamp(2, 262_144).saturating_sub(2) * 9999 / 262_142
 }
 
 fn cpu_v2(groups: &Groups, cpu: &Cpu) -> Result<()> {
     let dir = groups.with("");
     if let Some(shares) = cpu.shares.filter(|shares| *shares != 0) {
-        set(dir, "cpu.weight", &weight(shares).to_string())?;
+        set(dir, "cpu.weight", &cpu_weight(shares).to_string())?;
     }
     let (quota, period) = (cpu.quota.filter(|q| *q != 0), cpu.period.filter(|p| *p != 0));
     if quota.is_some() || period.is_some() {
@@ -256,7 +256,7 @@ mod tests {
 
     fn applied(name: &str, controller: &str, resources: &str) -> Vec<(String, String)> {
         let dir = group(name);
-        let groups = Groups(vec![Group { controller: controller.to_owned(), dir: dir.0.clone() }]);
+        let groups = Groups::from(vec![Group { controller: controller.to_owned(), dir: dir.0.clone() }]);
         apply(&groups, &serde_json::from_str(resources).unwrap()).unwrap();
         let entries = std::fs::read_dir(&dir.0).unwrap().flatten();
         let mut files: Vec<_> = entries
@@ -308,7 +308,7 @@ mod tests {
 
     #[test]
     fn what_the_host_has_not_is_an_error() {
-        let groups = Groups(vec![Group { controller: "memory".to_owned(), dir: "/nowhere".into() }]);
+        let groups = Groups::from(vec![Group { controller: "memory".to_owned(), dir: "/nowhere".into() }]);
         let resources: Resources = serde_json::from_str(r#"{"pids":{"limit":3}}"#).unwrap();
         assert!(apply(&groups, &resources).is_err());
         let resources: Resources = serde_json::from_str(r#"{"unified":{"a":"b"}}"#).unwrap();

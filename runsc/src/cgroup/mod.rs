@@ -2,6 +2,7 @@
 mod layout;
 mod limits;
 mod stats;
+mod systemd;
 
 use std::fs::File;
 use std::io::ErrorKind;
@@ -13,7 +14,10 @@ use anyhow::{Context, Result, bail};
 use sandbox::spec::Resources;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use stats::{OomEvents, stats};
+use systemd::{Manager, Scope};
+
+pub(crate) use stats::{OomEvents, stats, stats_inside};
+pub(crate) use systemd::{Keeper, keep_scope};
 
 /// How long a group whose processes just ended may take to be empty.
 const EMPTYING: Duration = Duration::from_secs(2);
@@ -21,7 +25,7 @@ const EMPTYING: Duration = Duration::from_secs(2);
 /// A group in one hierarchy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Group {
-    /// The controller of a version 1 hierarchy; empty for version 2.
+    /// The controller of a version 1 hierarchy; empty for version 2, [`layout::TRACKER`] for what systemd looks at.
     pub(crate) controller: String,
     /// Its folder.
     pub(crate) dir: PathBuf,
@@ -29,37 +33,60 @@ pub(crate) struct Group {
 
 /// The groups of a container, one a hierarchy.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub(crate) struct Groups(pub(crate) Vec<Group>);
+pub(crate) struct Groups {
+    all: Vec<Group>,
+    /// The scope that they belong to, where systemd makes them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    scope: Option<Scope>,
+}
+
+impl From<Vec<Group>> for Groups {
+    fn from(all: Vec<Group>) -> Self {
+        Self { all, scope: None }
+    }
+}
 
 impl Groups {
     /// The groups that a container with this path has; none is made yet.
     ///
     /// # Errors
     /// When the host has no control groups, or the path makes no sense.
-    pub(crate) fn planned(path: &str) -> Result<Self> {
-        let groups = Self(layout::groups(path)?);
-        if groups.0.is_empty() {
+    pub(crate) fn planned(path: &str, by_systemd: bool) -> Result<Self> {
+        let scope = by_systemd.then(|| Scope::parse(path)).transpose()?;
+        let mut all = layout::groups(&scope.as_ref().map_or_else(|| path.to_owned(), Scope::path))?;
+        if all.is_empty() {
             bail!("the host has no control groups mounted; --ignore-cgroups does without");
         }
-        Ok(groups)
+        if let Some(scope) = &scope {
+            all.extend(layout::trackers(&scope.path())?);
+        }
+        Ok(Self { all, scope })
     }
 
-    /// Makes them; on failure none of them is left.
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// Makes them; on failure none of them is left. What is returned keeps them until processes are in them.
     ///
     /// # Errors
-    /// When the host does not let us make them or set a limit.
-    pub(crate) fn create(&self, resources: &Resources) -> Result<()> {
-        let made = self.make().and_then(|()| self.apply(resources));
+    /// When the host or systemd does not let us make them or set a limit.
+    pub(crate) fn create(&self, resources: &Resources) -> Result<Option<Keeper>> {
+        let start = |scope| Manager::connect()?.start(scope, resources, self.unified());
+        let keeper = self.scope.as_ref().map(start).transpose()?;
+        let made = self.make().and_then(|()| limits::apply(self, resources));
         if made.is_err() {
+            drop(keeper);
             // The first error is the one to tell.
             let _left = self.remove();
+            return made.map(|()| None);
         }
-        made
+        Ok(keeper)
     }
 
     fn make(&self) -> Result<()> {
-        for group in &self.0 {
+        for group in self.all.iter().filter(|group| group.controller != layout::TRACKER) {
             make_dir(group).with_context(|| format!("make {}", group.dir.display()))?;
         }
         Ok(())
@@ -68,8 +95,11 @@ impl Groups {
     /// Sets limits; what is not named stays.
     ///
     /// # Errors
-    /// When the host refuses one.
+    /// When the host or systemd refuses one.
     pub(crate) fn apply(&self, resources: &Resources) -> Result<()> {
+        if let Some(scope) = &self.scope {
+            Manager::connect()?.update(scope, resources, self.unified())?;
+        }
         limits::apply(self, resources)
     }
 
@@ -80,23 +110,26 @@ impl Groups {
     pub(crate) fn doors(&self) -> Result<Vec<OwnedFd>> {
         let open = |group: &Group| {
             // A write to `tasks` by a process about itself needs no lock of the whole host; version 2 has no such file.
-            let name = if group.controller.is_empty() { "cgroup.procs" } else { "tasks" };
-            let path = group.dir.join(name);
+            let tasks = group.dir.join("tasks");
+            let path = if tasks.exists() { tasks } else { group.dir.join("cgroup.procs") };
             let file = File::options().write(true).open(&path);
             file.map(OwnedFd::from).with_context(|| format!("open {}", path.display()))
         };
-        self.0.iter().map(open).collect()
+        // systemd does not make its scope in each hierarchy that it could look at.
+        let is_there = |group: &&Group| group.controller != layout::TRACKER || group.dir.is_dir();
+        self.all.iter().filter(is_there).map(open).collect()
     }
 
     /// The folder of the group with this controller; of version 2 where that is what there is.
     pub(crate) fn with(&self, controller: &str) -> Option<&Path> {
-        let found = self.0.iter().find(|group| group.controller.is_empty() || group.controller == controller);
+        let found =
+            self.all.iter().find(|group| group.controller.is_empty() || group.controller == controller);
         found.map(|group| group.dir.as_path())
     }
 
     /// Whether they are of version 2.
     pub(crate) fn unified(&self) -> bool {
-        self.0.iter().any(|group| group.controller.is_empty())
+        self.all.iter().any(|group| group.controller.is_empty())
     }
 
     /// Removes the groups; no error for those that are gone.
@@ -104,8 +137,14 @@ impl Groups {
     /// # Errors
     /// When one stays.
     pub(crate) fn remove(&self) -> Result<()> {
+        if let Some(scope) = &self.scope
+            && let Err(error) = Manager::connect().and_then(|mut manager| manager.stop(scope))
+        {
+            // A scope without processes, or without groups, ends by itself.
+            crate::log::warn(&format!("{error:#}"));
+        }
         let deadline = Instant::now() + EMPTYING;
-        for group in &self.0 {
+        for group in &self.all {
             loop {
                 match std::fs::remove_dir(&group.dir) {
                     Ok(()) => break,

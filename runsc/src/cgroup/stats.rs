@@ -1,11 +1,12 @@
 //! What the processes of a sandbox use, as the host counts it, in the form of `runc events`.
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use sandbox::control::Usage;
 use serde_json::{Map, Value, json};
 
 use super::Groups;
@@ -38,6 +39,31 @@ pub(crate) fn stats(groups: &Groups) -> Value {
         "memory": memory,
         "pids": {"current": number(groups.with("pids"), "pids.current"), "limit": limit(number(groups.with("pids"), "pids.max"))},
         "blkio": blkio(groups),
+        "hugetlb": {},
+        "intel_rdt": {},
+        "network_interfaces": null,
+    })
+}
+
+/// The numbers of a container in the sandbox of another, which the sandbox counts: its control groups on the host hold only what
+/// serves it.
+pub(crate) fn stats_inside(usage: &Usage) -> Value {
+    let total = usage.user_ns.saturating_add(usage.system_ns);
+    let limit = usage.memory_limit.unwrap_or(u64::MAX);
+    json!({
+        "cpu": {
+            "usage": {"total": total, "percpu": [], "kernel": usage.system_ns, "user": usage.user_ns},
+            "throttling": {},
+        },
+        "cpuset": {},
+        "memory": {
+            "cache": 0,
+            "usage": {"limit": limit, "usage": usage.memory, "max": 0, "failcnt": 0},
+            "swap": {"limit": 0, "usage": 0, "max": 0, "failcnt": 0},
+            "raw": {"rss": usage.memory, "total_rss": usage.memory},
+        },
+        "pids": {"current": usage.tasks, "limit": usage.task_limit.unwrap_or(0)},
+        "blkio": {},
         "hugetlb": {},
         "intel_rdt": {},
         "network_interfaces": null,
@@ -149,10 +175,16 @@ fn blkio(groups: &Groups) -> Value {
 /// Tells when the host had to kill for want of memory.
 #[derive(Debug)]
 pub(crate) enum OomEvents {
-    /// Of version 1: a counter.
-    Counter(EventFd),
-    /// Of version 2: a file that changes.
-    File(Inotify, std::path::PathBuf, u64),
+    /// Of version 1: a counter, and the file whose end it tells of too.
+    Counter(EventFd, PathBuf),
+    /// A file that changes, with the key of the count in it; the file is the count where there is no key.
+    File(Inotify, PathBuf, Option<&'static str>, u64),
+}
+
+/// A count in a file.
+fn count(path: &Path, key: Option<&str>) -> u64 {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    key.map_or_else(|| text.trim().parse().unwrap_or(0), |key| field(&text, key))
 }
 
 impl OomEvents {
@@ -163,24 +195,33 @@ impl OomEvents {
     pub(crate) fn new(groups: &Groups) -> Result<Option<Self>> {
         let Some(dir) = groups.with("memory") else { return Ok(None) };
         if groups.unified() {
-            let path = dir.join("memory.events");
-            let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).context("inotify")?;
-            inotify.add_watch(&path, AddWatchFlags::IN_MODIFY).context("watch memory.events")?;
-            let seen = field(&text(Some(dir), "memory.events"), "oom_kill");
-            return Ok(Some(Self::File(inotify, path, seen)));
+            return Self::of_file(dir.join("memory.events"), Some("oom_kill")).map(Some);
         }
         let control = File::open(dir.join("memory.oom_control")).context("open memory.oom_control")?;
         let counter =
             EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).context("eventfd")?;
         let line = format!("{} {}", counter.as_fd().as_raw_fd(), control.as_raw_fd());
-        std::fs::write(dir.join("cgroup.event_control"), line).context("listen for want of memory")?;
-        Ok(Some(Self::Counter(counter)))
+        let door = dir.join("cgroup.event_control");
+        std::fs::write(&door, line).context("listen for want of memory")?;
+        Ok(Some(Self::Counter(counter, door)))
+    }
+
+    /// Listens to a file that holds a count.
+    ///
+    /// # Errors
+    /// When it cannot be watched.
+    pub(crate) fn of_file(path: PathBuf, key: Option<&'static str>) -> Result<Self> {
+        let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).context("inotify")?;
+        let watched = inotify.add_watch(&path, AddWatchFlags::IN_MODIFY);
+        watched.with_context(|| format!("watch {}", path.display()))?;
+        let seen = count(&path, key);
+        Ok(Self::File(inotify, path, key, seen))
     }
 
     /// Becomes readable when something may have happened.
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         match self {
-            Self::Counter(counter) => counter.as_fd(),
+            Self::Counter(counter, _) => counter.as_fd(),
             Self::File(inotify, ..) => inotify.as_fd(),
         }
     }
@@ -188,11 +229,12 @@ impl OomEvents {
     /// Tells whether something has happened since it was asked last.
     pub(crate) fn happened(&mut self) -> bool {
         match self {
-            Self::Counter(counter) => counter.read().is_ok(),
-            Self::File(inotify, path, seen) => {
+            // A group that is removed tells of that in the same way.
+            Self::Counter(counter, door) => counter.read().is_ok() && door.exists(),
+            Self::File(inotify, path, key, seen) => {
                 // What changed is read from the file itself.
                 let _changes = inotify.read_events();
-                let now = field(&std::fs::read_to_string(path).unwrap_or_default(), "oom_kill");
+                let now = count(path, *key);
                 let more = now > *seen;
                 *seen = now;
                 more

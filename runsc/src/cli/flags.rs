@@ -17,7 +17,7 @@ const SWITCHES: [&str; 9] = [
 const WITHOUT_MEANING: [&str; 2] = ["--TESTONLY-unsafe-nonroot", "--alsologtostderr"];
 
 /// Flags that take the next argument as their value.
-const WITH_VALUE: [&str; 17] = [
+const WITH_VALUE: [&str; 18] = [
     "--root",
     "--log",
     "--log-fd",
@@ -25,6 +25,7 @@ const WITH_VALUE: [&str; 17] = [
     "--debug-log",
     "--debug-log-dir",
     "--debug-log-format",
+    "--events-log",
     "--strace-syscalls",
     "--strace-log-size",
     "--platform",

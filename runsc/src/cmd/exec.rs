@@ -1,10 +1,12 @@
 //! `exec`: runs another program in a container.
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use sandbox::control::{Channel, Request, Response};
+use sandbox::launch::ProxyArgs;
 use sandbox::spec::{Process, Spec, User};
 
 use super::create::write_pid;
@@ -142,7 +144,7 @@ pub(crate) fn run(global: &Global, args: &Exec) -> Result<i32> {
     // The terminal that went to a socket: this process tells its size.
     let own = if streams.own_terminal { streams.fds.into_iter().next() } else { None };
     if args.detach {
-        return detach(args, pid, &channel, own.as_ref());
+        return detach(global, args, pid, &channel, own.as_ref());
     }
     write_pid(args.pid_file.as_ref(), i32::try_from(std::process::id())?)?;
     let raw = tty.as_ref().map(OwnedFd::try_clone).transpose()?.map(RawTerminal::new).transpose()?;
@@ -152,17 +154,20 @@ pub(crate) fn run(global: &Global, args: &Exec) -> Result<i32> {
 }
 
 /// Leaves a process behind that ends as the program ends, for a caller that waits for it.
-fn detach(args: &Exec, pid: i32, channel: &Channel, tty: Option<&OwnedFd>) -> Result<i32> {
-    if let Some(proxy) = sandbox::fork().context("fork")? {
-        write_pid(args.pid_file.as_ref(), proxy)?;
-        return Ok(0);
-    }
-    let code = sandbox::become_proxy(tty.map(AsFd::as_fd))
-        .map_err(anyhow::Error::from)
-        .and_then(|()| follow::process(Some(pid), channel, tty))
-        .unwrap_or_else(|error| {
-            log::warn(&format!("{error:#}"));
-            137
-        });
-    sandbox::exit_now(code)
+fn detach(global: &Global, args: &Exec, pid: i32, channel: &Channel, tty: Option<&OwnedFd>) -> Result<i32> {
+    let report = match log::report(global, &args.id)? {
+        Some(file) => file,
+        // Standard error may be a pipe that somebody reads to its end.
+        None => File::options().write(true).open("/dev/null").context("open /dev/null")?,
+    };
+    let proxy = sandbox::launch::proxy(&ProxyArgs {
+        channel,
+        pid: Some(pid),
+        terminal: tty.map(AsFd::as_fd),
+        doors: &[],
+        report: report.as_fd(),
+        report_json: log::reports_json(global),
+    })?;
+    write_pid(args.pid_file.as_ref(), proxy)?;
+    Ok(0)
 }

@@ -6,9 +6,10 @@ use serde_json::{Value, json};
 use crate::log;
 
 /// Options of mounts that are known; those of a file system, such as `size=`, are not listed.
-const MOUNT_OPTIONS: [&str; 35] = [
+const MOUNT_OPTIONS: [&str; 37] = [
     "atime",
     "bind",
+    "idmap",
     "defaults",
     "dev",
     "diratime",
@@ -23,6 +24,7 @@ const MOUNT_OPTIONS: [&str; 35] = [
     "private",
     "rbind",
     "relatime",
+    "ridmap",
     "ro",
     "rprivate",
     "rshared",
@@ -52,9 +54,9 @@ fn features() -> Value {
         "hooks": ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"],
         "mountOptions": MOUNT_OPTIONS.as_slice(),
         "linux": {
-            "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "uts"],
+            "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "user", "uts"],
             "capabilities": capabilities,
-            "cgroup": {"v1": true, "v2": true, "systemd": false, "systemdUser": false, "rdma": false},
+            "cgroup": {"v1": true, "v2": true, "systemd": true, "systemdUser": false, "rdma": false},
             "seccomp": {
                 "enabled": true,
                 "actions": [
@@ -72,7 +74,7 @@ fn features() -> Value {
             "apparmor": {"enabled": false},
             "selinux": {"enabled": false},
             "intelRdt": {"enabled": false},
-            "mountExtensions": {"idmap": {"enabled": false}},
+            "mountExtensions": {"idmap": {"enabled": true}},
         },
         "annotations": {"dev.sentrybox.version": env!("CARGO_PKG_VERSION")},
     })

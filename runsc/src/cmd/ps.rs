@@ -1,5 +1,5 @@
 //! `ps`: the processes of a container.
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use sandbox::control::{Request, Response};
 use serde_json::json;
@@ -30,13 +30,38 @@ pub(crate) struct Ps {
 pub(crate) fn run(global: &Global, args: &Ps) -> Result<i32> {
     let container = Container::open(global, &args.id)?;
     if args.format == Format::Json {
-        // What managers of containers read are processes of the host: all of the container is the sentry, for those.
         ensure!(container.state.status() != Status::Stopped, "container not running");
-        log::say(&json!([container.state.pid]).to_string());
+        log::say(&json!(host_processes(&container)?).to_string());
         return Ok(0);
     }
     table(&container)?;
     Ok(0)
+}
+
+/// What managers of containers read, and look up on the host: the process that ends as the container ends, then those
+/// that hold the memory of its processes.
+///
+/// # Errors
+/// When the container does not run.
+fn host_processes(container: &Container) -> Result<Vec<i32>> {
+    let Response::HostProcesses(inside) = container.ask(&Request::HostProcesses)? else {
+        bail!("the sentry answers something else");
+    };
+    let sentry = container.sentry()?;
+    let known = |status: String| {
+        let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        // The last of its ids is that in the innermost namespace, which is the sentry's.
+        let own = field("NSpid")?.split_whitespace().next_back()?.parse::<i32>().ok()?;
+        (field("PPid")?.trim().parse() == Ok(sentry) && inside.binary_search(&own).is_ok()).then_some(())
+    };
+    let entries = std::fs::read_dir("/proc").context("read /proc")?.flatten();
+    let ids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let mut found: Vec<i32> = ids
+        .filter(|pid| std::fs::read_to_string(format!("/proc/{pid}/status")).ok().and_then(known).is_some())
+        .collect();
+    found.sort_unstable();
+    found.insert(0, container.state.pid);
+    Ok(found)
 }
 
 /// Shows the sandbox's own processes, for people.

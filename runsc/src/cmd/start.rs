@@ -1,12 +1,16 @@
 //! `start`: lets the program of a container run.
-use anyhow::{Result, bail};
+use std::fs::File;
+use std::os::fd::AsFd;
+
+use anyhow::{Context, Result, bail};
 use clap::Args;
-use sandbox::control::Request;
+use sandbox::control::{self, Request};
+use sandbox::spec::Hook;
 
 use crate::cli::Global;
-use crate::container::Container;
+use crate::container::{Container, oci_state};
 use crate::hooks;
-use crate::state::Status;
+use crate::state::{State, Status};
 
 /// What `start` takes.
 #[derive(Args, Debug)]
@@ -41,10 +45,22 @@ pub(crate) fn started(container: &mut Container) -> Result<()> {
         Status::Creating => bail!("cannot start a container that is being created"),
     }
     let hooks = container.state.hooks.clone();
-    hooks::run("startContainer", &hooks.start_container, &container.state, Status::Created)?;
-    container.ask(&Request::Start)?;
+    let_run(container, &hooks.start_container)?;
     container.state.started = true;
     container.folder.save(&container.state)?;
     hooks::run_all("poststart", &hooks.poststart, &container.state, Status::Running);
     Ok(())
+}
+
+/// Lets the program run, after programs of the container's own files that get its state on standard input.
+fn let_run(container: &Container, hooks: &[Hook]) -> Result<()> {
+    let request = Request::Start { hooks: hooks.to_vec() };
+    if hooks.is_empty() {
+        return container.ask(&request).map(drop);
+    }
+    // They see process ids as the container does.
+    let inside = State { pid: 1, ..container.state.clone() };
+    let state = control::file_of(oci_state(&inside, Status::Created).to_string().as_bytes())?;
+    let null = File::options().read(true).write(true).open("/dev/null").context("open /dev/null")?;
+    container.ask_with(&request, &[state.as_fd(), null.as_fd()]).map(drop)
 }

@@ -140,7 +140,7 @@ pub(crate) fn run(global: &Global, args: &Update) -> Result<i32> {
         status => bail!("cannot update a container that is {}", status.name()),
     }
     ensure!(
-        !container.state.groups.0.is_empty() || global.ignore_cgroups,
+        !container.state.groups.is_empty() || global.ignore_cgroups,
         "container {} has no control groups to update",
         args.id
     );

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::spec::{Device, Mount, Process, Seccomp};
+use crate::spec::{Device, IdMappings, Mount, Process, Seccomp};
 
 /// A mount of the container.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -15,7 +15,7 @@ pub struct GuestMount {
 }
 
 /// What a sentry is told at boot. With it go descriptors, in this order: the listening control socket, the file for the
-/// exit record, the gofer's socket, and the container's three streams or its terminal.
+/// exit record, that for the count of lacks of memory, the gofer's socket, the file for events if there is one, and the container's three streams or its terminal.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 #[expect(clippy::struct_excessive_bools, reason = "independent switches of the command line")]
@@ -30,6 +30,8 @@ pub struct BootArgs {
     pub domainname: Option<String>,
     /// Mounts over the root, in order.
     pub mounts: Vec<GuestMount>,
+    /// Which users and groups there are, and who they are on the host; everybody if missing.
+    pub ids: Option<IdMappings>,
     /// Device nodes over the usual ones.
     pub devices: Vec<Device>,
     /// Paths whose content is hidden.
@@ -44,6 +46,8 @@ pub struct BootArgs {
     pub task_limit: Option<u64>,
     /// How many bytes of memory programs are told there are.
     pub memory_limit: Option<u64>,
+    /// Whether there is a file that events are told to.
+    pub events: bool,
     /// Whether the root is read-only for the container.
     pub readonly_root: bool,
     /// Whether changes of the root stay in memory.

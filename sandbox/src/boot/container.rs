@@ -8,13 +8,14 @@ use std::sync::{Arc, OnceLock};
 use abi::Errno;
 use abi::fs::O_RDWR;
 use kernel::{
-    Credentials, ExecFile, ExecImage, ExecStrings, FdTable, File, InitArgs, Kernel, RLIM_INFINITY,
+    Credentials, Event, ExecFile, ExecImage, ExecStrings, FdTable, File, InitArgs, Kernel, RLIM_INFINITY,
     TaskResource, ThreadGroup,
 };
 use sync::{LockClass, Mutex, PollEvents, WaitQueue, Waiter, Wake};
 use vfs::tty::{Devpts, Slave, Tty};
 use vfs::{At, FS, FileDescription, FsContext, LookupFlags, MountNamespace, OpCx, Path, Vfs};
 
+use super::hooks::StartHooks;
 use super::notifier::Notifier;
 use super::profile::{self, Profile};
 use super::schedule;
@@ -31,8 +32,8 @@ const DEFAULT_UMASK: u32 = 0o022;
 /// What a container that was not started yet waits for.
 #[derive(Debug)]
 pub(super) enum Order {
-    /// Its first process may run; how that went is to be told.
-    Start(SyncSender<Result<(), String>>),
+    /// Its first process may run, after these; how that went is to be told.
+    Start(SyncSender<Result<(), String>>, StartHooks),
     /// It is not wanted any more.
     End,
 }
@@ -66,6 +67,15 @@ pub(crate) struct Container {
 pub(crate) struct Started {
     pub(crate) group: Arc<ThreadGroup>,
     pub(crate) relay: Option<Arc<Relay>>,
+}
+
+/// Where the program of a process is found.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Program<'a> {
+    /// As its first argument says.
+    ByName,
+    /// At this path of the container.
+    At(&'a std::path::Path),
 }
 
 /// A process that is ready to be started.
@@ -157,19 +167,40 @@ impl Container {
         preserved: usize,
     ) -> Result<Prepared, String> {
         let preserved = streams.split_off(streams.len().saturating_sub(preserved));
+        if !process.env.iter().any(|pair| pair.starts_with("HOME=")) {
+            let root = Arc::new(Credentials::root());
+            let fs = FsContext::new(Arc::clone(&self.namespace), self.root.clone(), DEFAULT_UMASK);
+            let home = home::of(&self.vfs(&root, &fs), process.user.uid);
+            process.env.push(format!("HOME={home}"));
+        }
+        let prepared = self.prepare_program(process, Program::ByName, streams)?;
+        Ok(Prepared { preserved, ..prepared })
+    }
+
+    /// The same, for a program with exactly the environment that its description has.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub(super) fn prepare_program(
+        &self,
+        process: Process,
+        program: Program<'_>,
+        streams: Vec<OwnedFd>,
+    ) -> Result<Prepared, String> {
+        identity::check(&process, self.kernel.id_maps())?;
         let creds = Arc::new(identity::credentials(&process));
         identity::limits(&process)?;
         schedule::check(&process)?;
         let umask = process.user.umask.unwrap_or(DEFAULT_UMASK) & 0o777;
         let fs = FsContext::new(Arc::clone(&self.namespace), self.root.clone(), umask);
         self.enter(&process, &creds, &fs)?;
-        if !process.env.iter().any(|pair| pair.starts_with("HOME=")) {
-            let root = Arc::new(Credentials::root());
-            let home = home::of(&self.vfs(&root, &fs), process.user.uid);
-            process.env.push(format!("HOME={home}"));
-        }
-        let image = self.find(&process, &creds, &fs)?;
-        Ok(Prepared { process, streams, preserved, creds, fs, image })
+        let image = match program {
+            Program::ByName => self.find(&process, &creds, &fs)?,
+            Program::At(path) => {
+                open_program(&self.vfs(&creds, &fs), path.as_os_str().as_bytes()).map_err(words)?
+            }
+        };
+        Ok(Prepared { process, streams, preserved: Vec::new(), creds, fs, image })
     }
 
     /// Goes to the working directory, which is made if it is missing.
@@ -213,22 +244,27 @@ impl Container {
         Err(format!("exec: {name:?}: {why}"))
     }
 
-    /// Starts a process.
+    /// Starts a process, once these have run.
     ///
     /// # Errors
     /// What is wrong.
-    pub(crate) fn start(&self, prepared: Prepared) -> Result<Started, String> {
+    pub(crate) fn start(&self, prepared: Prepared, hooks: Option<StartHooks>) -> Result<Started, String> {
         let Prepared { process, streams, preserved, creds, fs, image } = prepared;
         let (fds, relay) = self.files(&process, streams, preserved, &creds)?;
         let strings = ExecStrings {
             argv: process.args.iter().map(|arg| arg.clone().into_bytes()).collect(),
             envp: process.env.iter().map(|pair| pair.clone().into_bytes()).collect(),
         };
+        let program = FileDescription::from_file(&image.file)
+            .map(|file| file.path().name(&self.root).display())
+            .unwrap_or_default();
+        let observed = strings.argv.clone();
         let open = |path: &[u8]| open_program(&self.vfs(&creds, &fs), path);
         let resource: Arc<dyn TaskResource> = fs.clone();
         let (decide, log) =
             self.profile.as_ref().map_or((None, false), |(profile, log)| (Some(profile), *log));
         let seccomp = profile::seccomp(decide, log)?;
+        let mut hooked = Ok(());
         let tty: Option<Arc<Tty>> = relay.as_ref().map(|relay| Arc::clone(relay.tty()));
         let args = InitArgs {
             image,
@@ -252,10 +288,21 @@ impl Container {
                 if let Some(adjustment) = process.oom_score_adj {
                     group.set_oom_score_adj(adjustment);
                 }
+                if let Some(observer) = self.kernel.observer() {
+                    observer.tell(group, &Event::Exec { path: &program, argv: &observed });
+                }
+                // The process exists, so that others are not the first, and has not taken a step.
+                if let Some(hooks) = hooks {
+                    hooked = hooks.run(self, &process);
+                }
+                if hooked.is_err() {
+                    self.kernel.kill_all();
+                }
             })),
         };
         let name = process.args.first().map_or("", String::as_str);
         let group = self.kernel.spawn_init(args).map_err(|errno| format!("exec {name}: {}", words(errno)))?;
+        hooked?;
         if let Some(relay) = &relay {
             self.terminals.lock().push((group.tgid(), Arc::clone(relay)));
             relay.start().map_err(|error| format!("terminal: {error}"))?;

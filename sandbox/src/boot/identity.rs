@@ -1,9 +1,9 @@
 //! Who a process of the container is, from its description.
 use std::sync::Arc;
 
-use kernel::{CapSet, Credentials, Limits, Resource};
+use kernel::{CapSet, Credentials, IdMap, IdMaps, IdRange, Limits, Resource};
 
-use crate::spec::{CAPABILITIES, Process};
+use crate::spec::{CAPABILITIES, IdMapping, IdMappings, Process};
 
 /// The limits' names, by number.
 const LIMITS: [&str; Resource::COUNT] = [
@@ -32,6 +32,29 @@ fn set(names: &[String]) -> CapSet {
         CAPABILITIES.iter().position(|known| *known == name)
     };
     CapSet(names.iter().filter_map(number).fold(0, |bits, number| bits | 1 << number))
+}
+
+/// Which users and groups there are.
+pub(super) fn maps(ids: &IdMappings) -> IdMaps {
+    let range =
+        |range: &IdMapping| IdRange { inside: range.container_id, outside: range.host_id, count: range.size };
+    let map = |ranges: &[IdMapping]| IdMap::new(ranges.iter().map(range).collect());
+    IdMaps { users: map(&ids.users), groups: map(&ids.groups) }
+}
+
+/// Checks that a process is of users and groups that there are; the words are runc's.
+///
+/// # Errors
+/// What is missing.
+pub(super) fn check(process: &Process, maps: &IdMaps) -> Result<(), String> {
+    let user = &process.user;
+    if !maps.users.contains(user.uid) {
+        return Err("cannot set uid to unmapped user in user namespace".to_owned());
+    }
+    if !user.additional_gids.iter().chain([&user.gid]).all(|gid| maps.groups.contains(*gid)) {
+        return Err("cannot set gid to unmapped user in user namespace".to_owned());
+    }
+    Ok(())
 }
 
 /// The credentials of a process.

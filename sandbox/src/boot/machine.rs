@@ -107,6 +107,7 @@ impl Machine {
         });
         self.traced.store(args.strace.is_some(), Ordering::Relaxed);
         syscalls::install(kernel, syscalls::Options { strace, traced: Arc::clone(&self.traced) });
+        fs_mqueue::register();
         fs_proc::register(&self.cpu_info);
         vfs::tmpfs::register(kernel.memory_file(), kernel.quota().memory() / 2);
         vfs::devices::register(kernel);

@@ -3,9 +3,12 @@ mod args;
 mod clock;
 mod confine;
 mod container;
+mod events;
 mod home;
+mod hooks;
 mod identity;
 mod machine;
+mod memory;
 mod mount_options;
 mod notifier;
 mod profile;
@@ -25,6 +28,7 @@ use std::time::{Duration, Instant};
 use kernel::ExitStatus;
 
 pub use args::{BootArgs, GuestMount};
+pub(crate) use confine::leave_host;
 
 use crate::control::{Channel, ChannelError, Request, Response};
 use crate::launch::CHANNEL_FD;
@@ -80,15 +84,21 @@ fn host_nix(what: &'static str) -> impl FnOnce(nix::Error) -> BootError {
 struct BootFds {
     listener: OwnedFd,
     exit_record: OwnedFd,
+    /// Counts how often memory ran out.
+    oom_record: OwnedFd,
     gofer: OwnedFd,
+    /// Where events are told, if they are.
+    events: Option<OwnedFd>,
     streams: Vec<OwnedFd>,
 }
 
 impl BootFds {
-    fn new(fds: Vec<OwnedFd>) -> Option<Self> {
+    fn new(fds: Vec<OwnedFd>, args: &BootArgs) -> Option<Self> {
         let mut fds = fds.into_iter();
-        let (listener, exit_record, gofer) = (fds.next()?, fds.next()?, fds.next()?);
-        Some(Self { listener, exit_record, gofer, streams: fds.collect() })
+        let (listener, exit_record, oom_record) = (fds.next()?, fds.next()?, fds.next()?);
+        let gofer = fds.next()?;
+        let events = if args.events { Some(fds.next()?) } else { None };
+        Some(Self { listener, exit_record, oom_record, gofer, events, streams: fds.collect() })
     }
 }
 
@@ -112,11 +122,12 @@ pub fn main() -> i32 {
 
 fn boot(channel: &Channel) -> Result<i32, BootError> {
     let machine = machine::Machine::look();
-    confine::leave_host()?;
+    leave_host(c"runsc-sentry")?;
+    confine::allow_stubs()?;
     let (request, fds) = channel.receive::<Request>()?;
-    let (Request::Boot(args), Some(fds)) = (request, BootFds::new(fds)) else {
-        return Err(BootError::Container("the launcher does not say what to boot".to_owned()));
-    };
+    let unclear = || BootError::Container("the launcher does not say what to boot".to_owned());
+    let Request::Boot(args) = request else { return Err(unclear()) };
+    let mut fds = BootFds::new(fds, &args).ok_or_else(unclear)?;
     report::set_json(args.report_json);
     report::install(args.debug);
     if let Some(name) = args.strace.as_deref().and_then(syscalls::strace::StraceOptions::unknown) {
@@ -140,6 +151,8 @@ fn boot(channel: &Channel) -> Result<i32, BootError> {
     let kernel = machine.kernel(platform, memory, &args);
     notifier.start().map_err(host("start a thread"))?;
     machine.register(&kernel, &args);
+    events::observe(&kernel, fds.events.take(), &args.id);
+    memory::record(&kernel, fds.oom_record);
     let sandbox = Arc::new(sandbox::Sandbox::new(Arc::clone(&kernel), notifier, Arc::clone(&machine.traced)));
     let container = sandbox.build(kernel, &gofer, &args)?;
     let prepared =

@@ -52,6 +52,19 @@ impl Notifier {
     /// # Errors
     /// `EPERM` for a file that is always ready.
     pub(crate) fn watch(&self, fd: BorrowedFd<'_>, wake: &Arc<dyn Wake>) -> nix::Result<u64> {
+        let ready = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLPRI;
+        self.watch_for(fd, wake, ready)
+    }
+
+    /// Calls `wake` when the other end of a connection is gone, as long as both live; what comes over it wakes nobody.
+    ///
+    /// # Errors
+    /// `EPERM` for what is no connection.
+    pub(crate) fn watch_end(&self, fd: BorrowedFd<'_>, wake: &Arc<dyn Wake>) -> nix::Result<u64> {
+        self.watch_for(fd, wake, EpollFlags::empty())
+    }
+
+    fn watch_for(&self, fd: BorrowedFd<'_>, wake: &Arc<dyn Wake>, ready: EpollFlags) -> nix::Result<u64> {
         let key = {
             let mut watched = self.watched.lock();
             watched.0 += 1;
@@ -59,11 +72,7 @@ impl Notifier {
             watched.1.insert(key, Arc::downgrade(wake));
             key
         };
-        let flags = EpollFlags::EPOLLIN
-            | EpollFlags::EPOLLOUT
-            | EpollFlags::EPOLLPRI
-            | EpollFlags::EPOLLRDHUP
-            | EpollFlags::EPOLLET;
+        let flags = ready | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET;
         let added = self.epoll.add(fd, EpollEvent::new(flags, key));
         if added.is_err() {
             self.watched.lock().1.remove(&key);
@@ -116,6 +125,7 @@ fn poll_events(flags: EpollFlags) -> PollEvents {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{Read, Write};
     use std::os::fd::AsFd;
 
     #[derive(Default)]
@@ -123,6 +133,32 @@ mod tests {
 
     impl Wake for Nobody {
         fn wake(&self, _: PollEvents) {}
+    }
+
+    /// Passes on what it is told.
+    struct Tells(std::sync::mpsc::Sender<PollEvents>);
+
+    impl Wake for Tells {
+        fn wake(&self, events: PollEvents) {
+            self.0.send(events).ok();
+        }
+    }
+
+    #[test]
+    fn of_a_connection_only_the_end_may_be_watched() {
+        let notifier = Notifier::new().unwrap();
+        notifier.start().unwrap();
+        let (mut ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let (tell, told) = std::sync::mpsc::channel();
+        let tells: Arc<dyn Wake> = Arc::new(Tells(tell));
+        notifier.watch_end(ours.as_fd(), &tells).unwrap();
+        for _ in 0..3 {
+            theirs.write_all(b"word").unwrap();
+            ours.read_exact(&mut [0; 4]).unwrap();
+        }
+        theirs.shutdown(std::net::Shutdown::Both).unwrap();
+        let first = told.recv_timeout(std::time::Duration::from_secs(20)).unwrap();
+        assert!(first.intersects(PollEvents::HUP | PollEvents::RDHUP));
     }
 
     #[test]

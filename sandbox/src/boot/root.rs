@@ -124,8 +124,7 @@ impl<'a> Builder<'a> {
         let source = guest.mount.source.as_deref().map_or(kind.as_bytes(), |s| s.as_os_str().as_bytes());
         self.make_directories(target).map_err(at("make", target))?;
         let (kind, data, flags) = match kind {
-            // There are no message queues, and no control groups, to show.
-            "mqueue" => ("tmpfs", String::new(), options.flags),
+            // There are no control groups to show.
             "cgroup" | "cgroup2" => ("tmpfs", "mode=755".to_owned(), options.flags | MS_RDONLY),
             kind => (kind, options.data, options.flags),
         };

@@ -11,7 +11,7 @@ use vfs::tty::Devpts;
 use super::container::{self, Container};
 use super::notifier::Notifier;
 use super::watch::OtherGofer;
-use super::{BootArgs, BootError, BootFds, finish, host, host_nix, root, server};
+use super::{BootArgs, BootError, BootFds, events, finish, host, host_nix, identity, memory, root, server};
 use crate::control::{Channel, Response};
 
 /// What the containers of a sandbox share.
@@ -36,6 +36,9 @@ impl Sandbox {
         gofer: &Arc<Client>,
         args: &BootArgs,
     ) -> Result<Arc<Container>, BootError> {
+        if let Some(ids) = &args.ids {
+            kernel.set_id_maps(identity::maps(ids));
+        }
         let devpts = Devpts::new(&kernel);
         kernel.attach(Arc::clone(&devpts));
         let tree = root::Builder::new(&kernel, gofer, args)
@@ -65,7 +68,7 @@ impl Sandbox {
         args: &BootArgs,
         fds: Vec<OwnedFd>,
     ) -> Result<i32, BootError> {
-        let fds = BootFds::new(fds)
+        let mut fds = BootFds::new(fds, args)
             .ok_or_else(|| BootError::Container("the launcher does not say what to create".to_owned()))?;
         let gofer = crate::gofer::connect(fds.gofer.try_clone().map_err(host("dup"))?)
             .map_err(|errno| BootError::Container(format!("the gofer does not answer: {errno}")))?;
@@ -75,7 +78,10 @@ impl Sandbox {
         }
         if let Some(limit) = args.memory_limit {
             kernel.quota().set_memory(limit);
+            kernel.memory_file().set_own_limit(limit);
         }
+        events::observe(&kernel, fds.events.take(), &args.id);
+        memory::record(&kernel, fds.oom_record);
         let container = self.build(kernel, &gofer, args)?;
         drop(gofer);
         let gofer =

@@ -9,9 +9,10 @@ use kernel::signal::{SigInfo, send_from_outside};
 use nix::sys::socket::{SockFlag, accept4, getsockopt, sockopt};
 
 use super::container::{Container, Order, Prepared, Started};
+use super::hooks::StartHooks;
 use super::sandbox::Sandbox;
 use super::{BootError, host, report};
-use crate::control::{Channel, ChannelError, ProcessInfo, Request, Response};
+use crate::control::{Channel, ChannelError, ProcessInfo, Request, Response, Usage};
 use crate::spec::Process;
 use crate::sys;
 
@@ -60,10 +61,10 @@ fn start(
     orders: &Receiver<Order>,
     prepared: Prepared,
 ) -> Result<Started, BootError> {
-    let Ok(Order::Start(answer)) = orders.recv() else {
+    let Ok(Order::Start(answer, hooks)) = orders.recv() else {
         return Err(BootError::Container("the container was ended before it was started".to_owned()));
     };
-    match container.start(prepared) {
+    match container.start(prepared, Some(hooks)) {
         Ok(started) => {
             // Set here only.
             let _first = container.init.set(Arc::clone(&started.group));
@@ -160,8 +161,8 @@ impl Server {
                 self.container.wait_for_end();
                 Ok(())
             }
-            Request::Start => {
-                let (asked, answer) = self.start();
+            Request::Start { hooks } => {
+                let (asked, answer) = self.start(StartHooks::new(hooks, fds));
                 let sent = channel.send(&answer.map_or_else(Response::Error, |()| Response::Done), &[]);
                 if asked {
                     // Who starts the container waits for this before it goes on.
@@ -179,6 +180,10 @@ impl Server {
                 Err(message) => Err(message),
             },
             Request::Processes => return channel.send(&Response::Processes(self.processes()), &[]),
+            Request::HostProcesses => {
+                return channel.send(&Response::HostProcesses(self.host_processes()), &[]);
+            }
+            Request::Usage => return channel.send(&Response::Usage(self.usage()), &[]),
             Request::Pause => {
                 self.container.kernel.pause();
                 Ok(())
@@ -209,12 +214,12 @@ impl Server {
     }
 
     /// Asks the main thread to start the first process: whether it was asked, and how that went.
-    fn start(&self) -> (bool, Result<(), String>) {
+    fn start(&self, hooks: StartHooks) -> (bool, Result<(), String>) {
         if self.container.init.get().is_some() {
             return (false, Err("the container is running already".to_owned()));
         }
         let (answer, told) = sync_channel(1);
-        self.order(Order::Start(answer));
+        self.order(Order::Start(answer, hooks));
         (true, told.recv().unwrap_or_else(|_gone| Err("the container has ended".to_owned())))
     }
 
@@ -279,6 +284,24 @@ impl Server {
         }
         if let Some(memory) = memory {
             quota.set_memory(or_none(memory));
+            // That of the first is the host's affair: its control group has all of the sandbox.
+            if !self.container.is_first {
+                self.container.kernel.memory_file().set_own_limit(or_none(memory));
+            }
+        }
+    }
+
+    fn usage(&self) -> Usage {
+        let kernel = &self.container.kernel;
+        let cpu = kernel.cpu_times();
+        let limit = |limit: u64| (limit != u64::MAX).then_some(limit);
+        Usage {
+            user_ns: cpu.user_ns,
+            system_ns: cpu.system_ns,
+            memory: kernel.memory_file().own_present_bytes(),
+            memory_limit: limit(kernel.memory_file().own_limit()),
+            tasks: kernel.task_count() as u64,
+            task_limit: limit(kernel.quota().tasks()),
         }
     }
 
@@ -290,6 +313,27 @@ impl Server {
             name: name_of(&group),
         };
         self.container.kernel.thread_groups().into_iter().map(info).collect()
+    }
+
+    /// The stubs of its processes, which the host shows by the processes' own command lines from now on.
+    fn host_processes(&self) -> Vec<i32> {
+        let shown = |group: &Arc<ThreadGroup>| {
+            let mm = group.leader()?.mm()?;
+            let mut words = fs_proc::cmdline(&mm);
+            if words.is_empty() {
+                words = format!("[{}]", name_of(group)).into_bytes();
+            }
+            let end = words.iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1);
+            words.truncate(end);
+            // Words are told apart by zeros, which would be the end of them here; and a terminal is not to obey them.
+            words.iter_mut().filter(|byte| byte.is_ascii_control()).for_each(|byte| *byte = b' ');
+            mm.address_space().show_as(&words)
+        };
+        let mut all: Vec<i32> = self.container.kernel.thread_groups().iter().filter_map(shown).collect();
+        // A child of vfork(2) is in its parent's.
+        all.sort_unstable();
+        all.dedup();
+        all
     }
 
     /// Starts a process; its end is told on the same connection, by a thread of its own.
@@ -305,7 +349,7 @@ impl Server {
         } else {
             self.container
                 .prepare(process, fds, preserved)
-                .and_then(|prepared| self.container.start(prepared))
+                .and_then(|prepared| self.container.start(prepared, None))
         };
         let started = match started {
             Ok(started) => started,

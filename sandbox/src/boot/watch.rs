@@ -54,7 +54,7 @@ impl OtherGofer {
     ) -> nix::Result<Arc<Self>> {
         let this = Arc::new(Self { socket, container: Arc::downgrade(container) });
         let wake: Arc<dyn Wake> = this.clone();
-        notifier.watch(this.socket.as_fd(), &wake)?;
+        notifier.watch_end(this.socket.as_fd(), &wake)?;
         Ok(this)
     }
 }
@@ -125,7 +125,7 @@ impl Watch {
     pub(super) fn new(notifier: &Notifier, gofer: OwnedFd) -> nix::Result<Self> {
         let gofer = Arc::new(Gofer { socket: gofer });
         let wake: Arc<dyn Wake> = gofer.clone();
-        notifier.watch(gofer.socket.as_fd(), &wake)?;
+        notifier.watch_end(gofer.socket.as_fd(), &wake)?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let signals = SignalFd::with_flags(&sys::signal_set(&SIGNALS), flags)?;
         let container = Mutex::new(LockClass::Leaf, Weak::new());

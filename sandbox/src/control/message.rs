@@ -1,7 +1,7 @@
 //! What is said over the control socket.
 use serde::{Deserialize, Serialize};
 
-use crate::spec::Process;
+use crate::spec::{Hook, Process};
 
 /// A question to the sentry, or an order.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -15,8 +15,11 @@ pub enum Request {
     /// Build another container beside those that are there. Its descriptors are those of [`Request::Boot`]. Once it is built
     /// the connection is that container's own, which ends when it is closed; its end is told on it.
     Create(Box<crate::boot::BootArgs>),
-    /// Let the first process run.
-    Start,
+    /// Let the first process run. With hooks go two descriptors: the container's state, and `/dev/null` of the host.
+    Start {
+        /// What is to run in the container first.
+        hooks: Vec<Hook>,
+    },
     /// End the container, which is not the sandbox's first: answered when nothing of it runs any more.
     End,
     /// Send a signal.
@@ -43,6 +46,10 @@ pub enum Request {
     },
     /// List the processes.
     Processes,
+    /// Name the host's processes that hold them: [`Response::HostProcesses`].
+    HostProcesses,
+    /// Tell what the container uses, as the sandbox's own kernel counts it: [`Response::Usage`].
+    Usage,
     /// End the container when this connection ends; no answer. Who runs a container in the foreground asks for this.
     Attach,
     /// Keep every program from running.
@@ -87,6 +94,23 @@ pub struct ProcessInfo {
     pub name: String,
 }
 
+/// What a container uses, without what the sandbox itself needs.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Usage {
+    /// Processor time in its programs, in nanoseconds.
+    pub user_ns: u64,
+    /// Processor time in system calls, likewise.
+    pub system_ns: u64,
+    /// Bytes of memory: of its programs, and of file systems in memory that it wrote to.
+    pub memory: u64,
+    /// How many there may be, if there is a limit of its own.
+    pub memory_limit: Option<u64>,
+    /// Threads.
+    pub tasks: u64,
+    /// How many there may be.
+    pub task_limit: Option<u64>,
+}
+
 /// An answer of the sentry.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -107,6 +131,10 @@ pub enum Response {
     },
     /// The processes.
     Processes(Vec<ProcessInfo>),
+    /// Process ids in the sentry's PID namespace.
+    HostProcesses(Vec<i32>),
+    /// What the container uses.
+    Usage(Usage),
     /// Lines for people.
     Text(String),
 }

@@ -2,14 +2,15 @@
 mod channel;
 mod message;
 
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, socket};
 
 pub use channel::{Channel, ChannelError};
-pub use message::{ProcessInfo, Request, Response};
+pub use message::{ProcessInfo, Request, Response, Usage};
 
 /// The socket's name in the container's state directory.
 pub const SOCKET: &str = "control.sock";
@@ -44,6 +45,16 @@ pub fn connect_in(dir: &Path) -> io::Result<Channel> {
     let socket = stream()?;
     with_address(dir, |address| connect(socket.as_raw_fd(), address))?;
     Ok(Channel::new(socket))
+}
+
+/// A file in memory with this content, to be sent along with a message.
+///
+/// # Errors
+/// Those of memfd_create(2) and write(2).
+pub fn file_of(content: &[u8]) -> io::Result<OwnedFd> {
+    let mut file = std::fs::File::from(memfd_create("state", MFdFlags::MFD_CLOEXEC)?);
+    file.write_all(content)?;
+    Ok(file.into())
 }
 
 /// Asks the sentry whose socket is in this directory one question.

@@ -36,7 +36,7 @@ pub(super) fn keep_for_gofer() -> io::Result<()> {
 ///
 /// # Errors
 /// Those of capset(2) and prctl(2).
-pub fn drop_all() -> io::Result<()> {
+pub(crate) fn drop_all() -> io::Result<()> {
     bound_to(&CapsHashSet::new())?;
     for set in [CapSet::Effective, CapSet::Permitted] {
         caps::clear(None, set).map_err(other)?;

@@ -1,9 +1,12 @@
 //! Starts the processes of a sandbox: gofer and sentry, side by side, each by its own copy of this program.
 mod caps;
 mod gofer;
+mod nobody;
 mod program;
+mod proxy;
 mod root;
 mod sentry;
+mod user_namespace;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -15,9 +18,13 @@ use nix::unistd::Pid;
 
 use crate::boot::BootArgs;
 use crate::control::{self, Channel, ChannelError, Request, Response};
+use crate::spec::{Hook, IdMappings};
+use crate::sys;
 
-pub use caps::drop_all as drop_all_capabilities;
+pub(crate) use caps::drop_all as drop_all_capabilities;
 pub(crate) use gofer::mount_point;
+pub(crate) use proxy::{FIRST, READY};
+pub use proxy::{ProxyArgs, proxy};
 pub(crate) use root::become_empty;
 
 /// The descriptor number at which either process finds its channel.
@@ -32,6 +39,8 @@ pub struct HostTree {
     pub recursive: bool,
     /// Whether the gofer itself may not write to it.
     pub readonly: bool,
+    /// How the owners of its files are shown, and whether those of what is mounted below as well.
+    pub ids: Option<(IdMappings, bool)>,
 }
 
 /// What a sandbox is made of.
@@ -45,12 +54,20 @@ pub struct LaunchArgs {
     pub listener: OwnedFd,
     /// The file that the sentry records the exit status in.
     pub exit_record: OwnedFd,
+    /// The file that the sentry counts lacks of memory in.
+    pub oom_record: OwnedFd,
+    /// Where events are told, if they are.
+    pub events: Option<OwnedFd>,
     /// The container's standard streams, or its terminal alone.
     pub streams: Vec<OwnedFd>,
     /// Where the processes report what goes wrong with themselves.
     pub report: OwnedFd,
     /// Files that each process writes `0` to first, to become a member of control groups.
     pub doors: Vec<OwnedFd>,
+    /// The user namespace whose root the gofer is; this process's if missing.
+    pub ids: Option<IdMappings>,
+    /// What runs in the gofer's namespaces, before it takes copies of the mounts that it serves.
+    pub create_hooks: Vec<Hook>,
     /// How much the host likes to kill the processes when memory is short.
     pub oom_score_adj: Option<i32>,
     /// Whether the terminal becomes the sentry's own, so that it hears of new sizes.
@@ -69,12 +86,18 @@ pub enum LaunchError {
         #[source]
         source: io::Error,
     },
+    /// What was to be done before the gofer's hooks run failed.
+    #[error("{0}")]
+    Before(String),
     /// The gofer says why.
     #[error("{0}")]
     Gofer(String),
     /// The sentry says why.
     #[error("{0}")]
     Sentry(String),
+    /// A process that was to stay behind says why it does not.
+    #[error("a process that stays behind: {0}")]
+    Proxy(String),
     /// The sentry's process ended before it answered.
     #[error("the sentry ended early: {0}")]
     Died(String),
@@ -98,6 +121,10 @@ pub struct Launched {
     pub channel: Channel,
 }
 
+/// What a launcher does before the hooks run that are to run in the gofer's namespaces, once the processes exist: gets the
+/// process ids of sentry and gofer, gives the container's bundle and the state that the hooks are told.
+pub type BeforeHooks<'a> = &'a mut dyn FnMut(i32, i32) -> Result<(PathBuf, String), String>;
+
 /// Processes that are killed unless the launch succeeds.
 #[derive(Debug, Default)]
 struct Guard(Vec<i32>);
@@ -118,17 +145,18 @@ impl Drop for Guard {
 ///
 /// # Errors
 /// [`LaunchError`]; then no process is left.
-pub fn launch(args: LaunchArgs) -> Result<Launched, LaunchError> {
+pub fn launch(args: LaunchArgs, before_hooks: BeforeHooks<'_>) -> Result<Launched, LaunchError> {
     let program = program::of_this_process().map_err(host("open this program"))?;
     let (channel, sentry_end) = Channel::pair().map_err(host("socketpair"))?;
     let (gofer_socket, gofer_end) = packets().map_err(host("socketpair"))?;
     let mut guard = Guard::default();
-    let gofer = gofer::start(&program, gofer_end, &args)?;
+    let mut gofer = gofer::start(&program, gofer_end, &args)?;
     guard.0.push(gofer.pid);
     adjust_oom_score(gofer.pid, &args)?;
     let sentry = sentry::start(&program, sentry_end, args.report.as_fd(), &args)?;
     guard.0.push(sentry);
     let told = tell(&channel, &args, gofer_socket.as_fd());
+    gofer.run_hooks(sentry, before_hooks)?;
     // A gofer that failed explains a sentry that failed.
     gofer.ready()?;
     told?;
@@ -170,6 +198,13 @@ fn enter_groups(doors: &[OwnedFd]) -> io::Result<()> {
     Ok(())
 }
 
+/// The program that a process of ours is about to execute, at this number; closed by that.
+fn program_at(number: i32) -> io::Result<OwnedFd> {
+    let program = sys::take_fd(number)?;
+    nix::fcntl::fcntl(&program, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC))?;
+    Ok(program)
+}
+
 /// The connection between sentry and gofer.
 fn packets() -> io::Result<(OwnedFd, OwnedFd)> {
     use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
@@ -185,19 +220,24 @@ pub struct Joined {
     pub channel: Channel,
 }
 
-/// Creates a container in the sandbox whose control socket is in this directory; its first process waits for
+/// Creates a container in the sandbox whose control socket is in this directory, and whose sentry this is; its first process waits for
 /// [`Request::Start`]. To be called by a process of one thread.
 ///
 /// # Errors
 /// [`LaunchError`]; then no process is left.
-pub fn join(sandbox: &Path, args: LaunchArgs) -> Result<Joined, LaunchError> {
+pub fn join(
+    (sandbox, sentry): (&Path, i32),
+    args: LaunchArgs,
+    before_hooks: BeforeHooks<'_>,
+) -> Result<Joined, LaunchError> {
     let program = program::of_this_process().map_err(host("open this program"))?;
     let channel = control::connect_in(sandbox).map_err(host("connect to the sandbox"))?;
     let (gofer_socket, gofer_end) = packets().map_err(host("socketpair"))?;
     let mut guard = Guard::default();
-    let gofer = gofer::start(&program, gofer_end, &args)?;
+    let mut gofer = gofer::start(&program, gofer_end, &args)?;
     guard.0.push(gofer.pid);
     adjust_oom_score(gofer.pid, &args)?;
+    gofer.run_hooks(sentry, before_hooks)?;
     let request = Request::Create(Box::new(args.boot.clone()));
     let told = channel.send(&request, &descriptors(&args, gofer_socket.as_fd()));
     drop(gofer_socket);
@@ -219,7 +259,8 @@ fn tell(channel: &Channel, args: &LaunchArgs, gofer: BorrowedFd<'_>) -> Result<(
 
 /// The descriptors that go with a container's description.
 fn descriptors<'a>(args: &'a LaunchArgs, gofer: BorrowedFd<'a>) -> Vec<BorrowedFd<'a>> {
-    let mut fds = vec![args.listener.as_fd(), args.exit_record.as_fd(), gofer];
+    let mut fds = vec![args.listener.as_fd(), args.exit_record.as_fd(), args.oom_record.as_fd(), gofer];
+    fds.extend(args.events.as_ref().map(AsFd::as_fd));
     fds.extend(args.streams.iter().map(AsFd::as_fd));
     fds
 }

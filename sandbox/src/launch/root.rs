@@ -15,6 +15,12 @@ fn restricted() -> MsFlags {
     MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC
 }
 
+/// Keeps mounts that are made from now on from the host, whose own still come.
+pub(super) fn follow_host() -> io::Result<()> {
+    mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_SLAVE, NONE)?;
+    Ok(())
+}
+
 /// Cuts the mount namespace off from the host's, and puts an empty file system at the workshop.
 pub(super) fn begin(flags: MsFlags) -> io::Result<()> {
     mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)?;

@@ -2,23 +2,10 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use nix::unistd::{Gid, Uid};
-
-use super::{CHANNEL_FD, LaunchArgs, LaunchError, host};
+use super::nobody::{self, Forked, Gate};
+use super::{CHANNEL_FD, LaunchArgs, LaunchError};
 use crate::boot::report::format_line;
 use crate::sys;
-
-/// Its namespaces: all that are empty when they are new.
-const NAMESPACES: i32 = libc::CLONE_NEWUSER
-    | libc::CLONE_NEWNS
-    | libc::CLONE_NEWPID
-    | libc::CLONE_NEWIPC
-    | libc::CLONE_NEWUTS
-    | libc::CLONE_NEWNET
-    | libc::CLONE_NEWCGROUP;
-
-/// The user and group nobody.
-const NOBODY: u32 = 65534;
 
 /// Makes standard input and output nothing, and standard error the place for reports.
 pub(super) fn streams(report: BorrowedFd<'_>) -> io::Result<()> {
@@ -35,17 +22,16 @@ pub(super) fn start(
     report: BorrowedFd<'_>,
     args: &LaunchArgs,
 ) -> Result<i32, LaunchError> {
-    let (go, gate) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(|e| host("pipe")(e.into()))?;
-    if let Some(pid) = sys::fork_into(NAMESPACES).map_err(host("start the sentry"))? {
-        drop(go);
-        map_ids(pid)?;
-        super::adjust_oom_score(pid, args)?;
-        // Closing opens the gate.
-        drop(gate);
-        return Ok(pid);
-    }
-    drop(gate);
-    let error = become_sentry(program, &channel, report, args, &go);
+    let gate = match nobody::fork("start the sentry")? {
+        Forked::Parent(sentry) => {
+            let pid = sentry.pid;
+            super::adjust_oom_score(pid, args)?;
+            sentry.admit()?;
+            return Ok(pid);
+        }
+        Forked::Child(gate) => gate,
+    };
+    let error = become_sentry(program, &channel, report, args, gate);
     eprint_line(report, args.boot.report_json, &format!("sentry: {error}"));
     sys::exit_now(1)
 }
@@ -60,9 +46,9 @@ fn become_sentry(
     channel: &OwnedFd,
     report: BorrowedFd<'_>,
     args: &LaunchArgs,
-    go: &OwnedFd,
+    gate: Gate,
 ) -> io::Error {
-    match prepare(channel, program, report, args, go) {
+    match prepare(channel, program, report, args, gate) {
         Ok(program) => sys::exec_fd(program.as_fd(), &["runsc", "boot", &args.boot.id], &[]),
         Err(error) => error,
     }
@@ -73,7 +59,7 @@ fn prepare(
     program: &OwnedFd,
     report: BorrowedFd<'_>,
     args: &LaunchArgs,
-    go: &OwnedFd,
+    gate: Gate,
 ) -> io::Result<OwnedFd> {
     super::enter_groups(&args.doors)?;
     nix::unistd::setsid()?;
@@ -81,23 +67,7 @@ fn prepare(
         sys::take_controlling_terminal(terminal.as_fd())?;
     }
     streams(report)?;
-    while nix::unistd::read(go, &mut [0]) == Err(nix::Error::EINTR) {}
-    // Root of the new user namespace, who is nobody outside.
-    nix::unistd::setgroups(&[])?;
-    let (user, group) = (Uid::from_raw(0), Gid::from_raw(0));
-    nix::unistd::setresgid(group, group, group)?;
-    nix::unistd::setresuid(user, user, user)?;
+    gate.pass()?;
     sys::keep_only(&[channel.as_fd(), program.as_fd()])?;
-    let program = sys::take_fd(CHANNEL_FD + 1)?;
-    nix::fcntl::fcntl(&program, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC))?;
-    Ok(program)
-}
-
-/// Makes root of the process's user namespace nobody outside.
-fn map_ids(pid: i32) -> Result<(), LaunchError> {
-    let map = format!("0 {NOBODY} 1");
-    for file in ["gid_map", "uid_map"] {
-        std::fs::write(format!("/proc/{pid}/{file}"), &map).map_err(host("map nobody into the sandbox"))?;
-    }
-    Ok(())
+    super::program_at(CHANNEL_FD + 1)
 }

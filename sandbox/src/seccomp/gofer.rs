@@ -1,5 +1,5 @@
 //! What the gofer may ask of the host.
-use super::Rule;
+use super::{Is, Rule};
 
 /// The rules.
 pub(crate) fn rules() -> Vec<Rule> {
@@ -21,7 +21,8 @@ const PROCESS: &[Rule] = &[
     Rule::any(libc::SYS_rt_sigprocmask, "every new thread"),
     Rule::any(libc::SYS_rt_sigaction, "a panic's abort"),
     Rule::any(libc::SYS_rt_sigreturn, "likewise"),
-    Rule::any(libc::SYS_sched_getaffinity, "the size of a thread's stack"),
+    Rule::any(libc::SYS_sched_getaffinity, "the size of a thread's stack; which CPUs there are"),
+    Rule::with(libc::SYS_sched_setaffinity, "a thread waits where requests come from", &[(0, Is::Equal(0))]),
     Rule::any(libc::SYS_sched_yield, "contended locks"),
     Rule::any(libc::SYS_futex, "locks"),
     Rule::any(libc::SYS_gettid, "a panic's abort"),
@@ -88,6 +89,7 @@ const CHANGES: &[Rule] = &[
     Rule::any(libc::SYS_fchmodat, "modes"),
     Rule::any(libc::SYS_fchmodat2, "modes of files that cannot be opened"),
     Rule::any(libc::SYS_geteuid, "whether a new file has the right owner already"),
+    Rule::any(libc::SYS_getegid, "likewise"),
     Rule::any(libc::SYS_fchown, "owners"),
     Rule::any(libc::SYS_fchownat, "owners"),
     Rule::any(libc::SYS_utimensat, "times"),

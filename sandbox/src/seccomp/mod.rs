@@ -1,5 +1,6 @@
 //! Filters of host system calls: rules are data, each with its reason.
 pub(crate) mod gofer;
+pub(crate) mod proxy;
 pub(crate) mod sentry;
 
 use std::collections::BTreeMap;
@@ -104,11 +105,12 @@ mod tests {
             assert!(calls.len() <= MOST, "{} calls", calls.len());
         }
         assert!(compile(&gofer::rules()).is_ok());
+        assert!(compile(&proxy::rules()).is_ok());
     }
 
     #[test]
     fn no_rule_is_redundant() {
-        for rules in [sentry::rules(), gofer::rules()] {
+        for rules in [sentry::rules(), gofer::rules(), proxy::rules()] {
             for rule in rules.iter().filter(|rule| rule.with.is_empty()) {
                 let same = rules.iter().filter(|other| other.nr == rule.nr).count();
                 assert_eq!(same, 1, "{} ({}) is allowed twice", rule.nr, rule.why);

@@ -44,9 +44,10 @@ impl Spec {
             say(listed(&resources.network), "linux.resources.network: the sandbox makes no packets");
         }
         let mapped = !linux.uid_mappings.is_empty() || !linux.gid_mappings.is_empty();
+        let users = linux.namespaces.iter().any(|namespace| namespace.kind == "user");
         say(
-            mapped,
-            "linux.uidMappings, linux.gidMappings: programs have the ids they see, host files the owners they have",
+            mapped && !users,
+            "linux.uidMappings, linux.gidMappings: there is no user namespace to have them",
         );
         for namespace in &linux.namespaces {
             if let Some(path) = &namespace.path {

@@ -57,6 +57,15 @@ pub struct IdMapping {
     pub size: u32,
 }
 
+/// The users and groups of a user namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdMappings {
+    /// Users.
+    pub users: Vec<IdMapping>,
+    /// Groups.
+    pub groups: Vec<IdMapping>,
+}
+
 /// What only Linux has.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]

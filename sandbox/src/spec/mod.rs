@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use hooks::{Hook, Hooks};
-pub use linux::{Device, IdMapping, Linux, Namespace};
+pub use linux::{Device, IdMapping, IdMappings, Linux, Namespace};
 pub use process::{CAPABILITIES, Capabilities, ConsoleSize, Process, Rlimit, User};
 pub use resources::{BlockIo, Cpu, HugepageLimit, Memory, Pids, Resources, Throttle, WeightDevice};
 pub use seccomp::{Seccomp, SeccompArg, SeccompRule};
@@ -168,16 +168,6 @@ impl Spec {
             if mount.is_bind() && mount.source.is_none() {
                 let value = mount.destination.display().to_string();
                 return Err(SpecError::BadValue { what: "a bind mount has no source", value });
-            }
-        }
-        for mount in &self.mounts {
-            if !mount.uid_mappings.is_empty()
-                || !mount.gid_mappings.is_empty()
-                || mount.has("idmap")
-                || mount.has("ridmap")
-            {
-                let value = mount.destination.display().to_string();
-                return Err(SpecError::BadValue { what: "id-mapped mounts are not supported", value });
             }
         }
         if let Some(name) = self.hostname.as_ref().filter(|name| name.len() > 64) {

@@ -10,7 +10,7 @@ use crate::decode::{Arg, UserPtr};
 const MAX_STRINGS: usize = 16;
 
 /// Shows the arguments as they are before the call.
-pub(super) fn inputs(cx: &Cx<'_>, kinds: &[Kind], args: [u64; 6], max: usize) -> Vec<String> {
+pub(crate) fn inputs(cx: &Cx<'_>, kinds: &[Kind], args: [u64; 6], max: usize) -> Vec<String> {
     let next = |i: usize| args.get(i + 1).copied().unwrap_or(0);
     kinds.iter().zip(args).enumerate().map(|(i, (kind, arg))| one(cx, *kind, arg, next(i), max)).collect()
 }

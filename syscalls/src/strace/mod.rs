@@ -15,6 +15,7 @@ use crate::entries::TABLE;
 use crate::table::Entry;
 
 pub use flags::Names;
+pub(crate) use format::inputs;
 
 /// How an argument is shown.
 #[derive(Clone, Copy, Debug)]
@@ -133,7 +134,7 @@ impl Strace {
     /// Makes the call and shows it. Calls that do not come back are shown before.
     pub(crate) fn around(&self, cx: &mut Cx<'_>, entry: &Entry, args: [u64; 6]) -> Result<usize, Errno> {
         let tid = cx.tid();
-        let before = format::inputs(cx, entry.args, args, self.max_bytes);
+        let before = inputs(cx, entry.args, args, self.max_bytes);
         if matches!(entry.name, "exit" | "exit_group" | "rt_sigreturn") {
             (self.sink)(&format!("[{tid:4}] {}({}) = ?", entry.name, before.join(", ")));
             return (entry.call)(cx, args.map(Arg));

@@ -10,6 +10,7 @@ use abi::stat::{
 use kernel::Cap;
 
 use super::{Vfs, notify_name, notify_path};
+use crate::dentry::Target;
 use crate::inode::access;
 use crate::notify::event;
 use crate::permission;
@@ -54,7 +55,8 @@ impl Vfs<'_> {
     /// The name was made.
     fn created(&self, new: &NewName<'_>, inode: Arc<dyn InodeOps>) -> Path {
         let mask = event::IN_CREATE | if inode.is_dir() { event::IN_ISDIR } else { 0 };
-        let dentry = new.dir.dentry.replace(&new.dir.mount.sb().cache, new.name, inode, new.generation);
+        let cache = &new.dir.mount.sb().cache;
+        let dentry = new.dir.dentry.replace(cache, new.name, Target::Inode(inode), new.generation);
         notify_name(&new.dir, mask, 0, new.name);
         Path { mount: Arc::clone(&new.dir.mount), dentry }
     }

@@ -12,6 +12,7 @@ use abi::stat::{S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, S_
 
 use super::{Vfs, notify_name, notify_path};
 use crate::anon::Pipe;
+use crate::dentry::Target;
 use crate::inode::{SetAttr, access};
 use crate::notify::event;
 use crate::walk::{At, Last, LookupFlags, Walk, directory};
@@ -249,7 +250,7 @@ impl Vfs<'_> {
         let hold = how.writer(&file)?;
         let ops = Arc::clone(&file).open(&self.cx, how.flags)?;
         let name = file.metadata().map_or(0, |meta| meta.ino);
-        let dentry = dir.dentry.unhashed(format!("#{name}").as_bytes(), Some(file));
+        let dentry = dir.dentry.unhashed(format!("#{name}").as_bytes(), Target::Inode(file));
         dentry.set_unlinked();
         if how.has(O_EXCL) {
             dentry.set_nameless();
@@ -346,7 +347,7 @@ impl Vfs<'_> {
         let mode = how.mode & !self.fs.umask() | S_IFREG;
         let (file, ops) = inode.create_open(&self.cx, name, mode, how.flags)?;
         let hold = how.writer(&file)?;
-        let dentry = dir.dentry.replace(&dir.mount.sb().cache, name, file, generation);
+        let dentry = dir.dentry.replace(&dir.mount.sb().cache, name, Target::Inode(file), generation);
         notify_name(dir, event::IN_CREATE, 0, name);
         let path = Path { mount: Arc::clone(&dir.mount), dentry };
         notify_path(&path, event::IN_OPEN);

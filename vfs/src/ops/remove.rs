@@ -4,10 +4,26 @@ use std::sync::Arc;
 use abi::Errno;
 
 use super::{Vfs, notify_name};
-use crate::inode::access;
+use crate::dentry::Target;
+use crate::inode::{Caching, access};
 use crate::notify::event;
 use crate::walk::{At, Last, directory, lookup};
 use crate::{Dentry, InodeOps, Path, permission};
+
+/// What was known of a directory before a name in it went.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    generation: u64,
+    /// What is kept of the missing name, if that may be kept.
+    stamp: Option<u64>,
+}
+
+impl Known {
+    fn of(dir: &Path, inode: &Arc<dyn InodeOps>) -> Self {
+        let stamp = if inode.caching() == Caching::Cached { Some(0) } else { inode.missing_stamp() };
+        Self { generation: dir.dentry.generation(), stamp }
+    }
+}
 
 impl Vfs<'_> {
     /// Checks that a child may be removed or replaced, Linux `may_delete`.
@@ -19,9 +35,9 @@ impl Vfs<'_> {
     ) -> Result<(), Errno> {
         let inode = directory(dir)?;
         inode.access(&self.cx, access::WRITE | access::EXEC)?;
-        let meta = inode.metadata()?;
-        if meta.mode & abi::stat::S_ISVTX != 0
-            && permission::sticky(self.cx.creds, &meta, victim.metadata()?.uid)
+        let owner = inode.ownership()?;
+        if owner.mode & abi::stat::S_ISVTX != 0
+            && permission::sticky(self.cx.creds, &owner, victim.ownership()?.uid)
         {
             return Err(Errno::EPERM);
         }
@@ -33,11 +49,17 @@ impl Vfs<'_> {
         }
     }
 
-    /// A name is gone: the cache forgets it, watchers hear of it.
-    pub(super) fn removed(&self, dir: &Path, name: &[u8], child: &Arc<Dentry>) {
+    /// A name is gone: the cache knows that, watchers hear of it. `known` is from before it went.
+    fn removed(&self, dir: &Path, name: &[u8], child: &Arc<Dentry>, known: Known) {
         child.set_unlinked();
-        dir.dentry.forget(name);
-        dir.mount.sb().cache.release(child);
+        let cache = &dir.mount.sb().cache;
+        match known.stamp {
+            Some(stamp) => {
+                dir.dentry.replace(cache, name, Target::Missing(stamp), known.generation);
+            }
+            None => dir.dentry.forget(name),
+        }
+        cache.release(child);
         let watches = &dir.mount.sb().watches;
         if watches.is_empty() {
             return;
@@ -78,8 +100,9 @@ impl Vfs<'_> {
         if child.is_mountpoint() && dir.mount.child_at(&child).is_some() {
             return Err(Errno::EBUSY);
         }
+        let known = Known::of(&dir, inode);
         inode.unlink(&self.cx, name, victim)?;
-        self.removed(&dir, name, &child);
+        self.removed(&dir, name, &child, known);
         Ok(())
     }
 
@@ -106,8 +129,9 @@ impl Vfs<'_> {
         if child.is_mountpoint() && dir.mount.child_at(&child).is_some() {
             return Err(Errno::EBUSY);
         }
+        let known = Known::of(&dir, inode);
         inode.rmdir(&self.cx, name, victim)?;
-        self.removed(&dir, name, &child);
+        self.removed(&dir, name, &child, known);
         Ok(())
     }
 }

@@ -191,7 +191,9 @@ impl FileSystemType for TmpfsType {
     fn mount(&self, cx: &OpCx<'_>, _source: &[u8], data: &[u8]) -> Result<Arc<dyn FileSystem>, Errno> {
         let defaults = Options { size: self.default_size, ..Options::default() };
         let options = Options::parse_over(&defaults, data)?;
-        Ok(Tmpfs::new(cx, Arc::clone(&self.memory), options)?)
+        // On the account of the container that mounts it.
+        let memory = cx.kernel().map_or(&self.memory, |kernel| kernel.memory_file());
+        Ok(Tmpfs::new(cx, Arc::clone(memory), options)?)
     }
 }
 

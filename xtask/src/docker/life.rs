@@ -146,10 +146,24 @@ fn exec_detached(docker: &Dockerd) -> Result<()> {
 }
 
 fn top(docker: &Dockerd) -> Result<()> {
-    let container = docker.background(&[], FOREVER)?;
-    let shown = docker.ok(&["top", &container.id])?;
+    let container = docker.background(&[], "sleep 1001 & sleep 1002 & echo up; wait %2; echo on; wait")?;
+    container.wrote("up")?;
     let pid = container.inspect(".State.Pid")?;
-    ensure!(shown.lines().count() >= 2 && shown.contains(&pid), "{shown}");
+    let shown = |wanted: &[&str], not: &str| {
+        run::until(&format!("top shows {wanted:?} and not {not:?}"), LIMIT, || {
+            let shown = docker.ok(&["top", &container.id]).ok()?;
+            let lines: Vec<&str> = shown.lines().collect();
+            let has = |text: &str| lines.iter().any(|line| line.trim_end().ends_with(text));
+            (lines.iter().any(|line| line.contains(&pid)) && wanted.iter().all(|text| has(text)) && !has(not))
+                .then_some(())
+        })
+    };
+    shown(&["sleep 1001", "sleep 1002", "wait"], "sleep 1003")?;
+    container.sh("for p in /proc/[0-9]*; do [ \"$(tr '\\0' ' ' < $p/cmdline)\" = 'sleep 1002 ' ] && kill ${p#/proc/}; done; true")?;
+    shown(&["sleep 1001", "wait"], "sleep 1002")?;
+    // Other columns, and other words of ps.
+    let shown = docker.ok(&["top", &container.id, "-o", "pid,args"])?;
+    ensure!(shown.lines().any(|line| line.trim_end().ends_with("sleep 1001")), "{shown}");
     Ok(())
 }
 

@@ -111,7 +111,12 @@ pub(super) const INSIDE: &[Inside] = &[
         "devpts\nthere",
     ),
     inside("mounts: the shared memory", "{}", "stat -f -c %T /dev/shm; stat -c %a /dev/shm", "tmpfs\n1777"),
-    inside("mounts: mqueue", "{}", "test -d /dev/mqueue && stat -c %a /dev/mqueue", "1777"),
+    inside(
+        "mounts: mqueue",
+        "{}",
+        "cd /dev/mqueue && stat -c %a . && stat -f -c %T . && : > q && ls && cut -d' ' -f1 q && stat -c %s q && rm q && ls | wc -l",
+        "1777\nmqueue\nq\nQSIZE:0\n80\n0",
+    ),
     inside(
         "mounts: sysfs",
         r#"{"mounts+":[{"destination":"/sys","type":"sysfs","source":"sysfs","options":["ro","nosuid","noexec","nodev"]}]}"#,

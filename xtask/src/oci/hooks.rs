@@ -18,6 +18,14 @@ pub(super) const CASES: &[Case] = &[
     ("hooks: poststop runs after delete", poststop),
     ("hooks: poststop that fails does not keep the container", poststop_fails),
     ("hooks: poststart that is quick does no harm", poststart),
+    ("hooks: createContainer runs in mounts that the host does not see", create_container),
+    ("hooks: startContainer runs in the container, before its program", start_container),
+    ("hooks: startContainer runs as the container's user, in its folder", start_container_user),
+    ("hooks: startContainer that fails is an error of start", |s| start_fails(s, r#""path":"/bin/false""#)),
+    ("hooks: startContainer that is not in the container", |s| start_fails(s, r#""path":"BUNDLE/hook""#)),
+    ("hooks: startContainer: timeout", |s| {
+        start_fails(s, r#""path":"/bin/sleep","args":["sleep","1000"],"timeout":1"#)
+    }),
 ];
 
 fn hook(kind: &str, script: &str) -> String {
@@ -125,4 +133,73 @@ fn poststart(subject: &Subject) -> Result<()> {
         .started(&patch(&[hook("poststart", "echo started > BUNDLE/mark")]), "echo ran; sleep 1000")?;
     made.wrote("mark", "started")?;
     made.wrote("out", "ran")
+}
+
+/// A folder of the host that both see in /tmp of the container.
+const SHARED: &str =
+    r#""mounts+":[{"destination":"/tmp","type":"bind","source":"BUNDLE","options":["rbind","rw"]}]"#;
+
+fn create_container(subject: &Subject) -> Result<()> {
+    let over = subject.root.join("mnt");
+    let at = over.display();
+    let script = format!(
+        "mount -t tmpfs -o size=64k none {at} && touch {at}/made && cat > BUNDLE/state; \
+         readlink /proc/self/ns/mnt /proc/self/ns/net > BUNDLE/spaces"
+    );
+    let text = patch(&[hook("createContainer", &script)]);
+    let made = subject.started(&text, "ls /mnt; sleep 1000")?;
+    made.wrote("out", "made").context("the container does not see the hook's mount")?;
+    ensure!(!over.join("made").exists(), "the host sees the hook's mount");
+    let spaces = made.text("spaces");
+    for (kind, its) in ["mnt", "net"].iter().zip(spaces.lines()) {
+        let ours = std::fs::read_link(format!("/proc/self/ns/{kind}"))?.display().to_string();
+        ensure!(its != ours, "it runs in the host's {kind} namespace");
+    }
+    ensure!(spaces.lines().count() == 2, "{spaces:?}");
+    let state: Value = serde_json::from_str(&made.text("state")).context("the hook got no JSON")?;
+    ensure!(state.get("pid") == Some(&Value::from(1)), "{state}: the container's process is not 1");
+    Ok(())
+}
+
+fn start_container(subject: &Subject) -> Result<()> {
+    let script = "cat > /tmp/state; echo $$ > /tmp/pid; cat /proc/1/comm > /tmp/first; uname -n > /tmp/name";
+    let text = format!(r#"{{"hooks":{{{}}},{SHARED}}}"#, hook("startContainer", script));
+    let made = subject.create(subject.bundle(&text, "cat /tmp/name; echo $$; sleep 1000")?, &[])?;
+    ensure!(made.text("state").is_empty(), "it runs by create");
+    made.ok("start", &[])?;
+    made.wrote("out", "oci\n1\n")?;
+    let state: Value = serde_json::from_str(&made.text("state")).context("the hook got no JSON")?;
+    let text = |key: &str| state.get(key).and_then(Value::as_str).unwrap_or_default();
+    ensure!(text("id") == made.id && text("status") == "created", "{state}");
+    ensure!(state.get("pid") == Some(&Value::from(1)), "{state}: the container's process is not 1");
+    let pid: u32 = made.text("pid").trim().parse().context("the hook has no process id")?;
+    ensure!(pid > 1, "the hook is the first process of the container");
+    Ok(())
+}
+
+fn start_container_user(subject: &Subject) -> Result<()> {
+    let script = "id -u > /tmp/user; pwd > /tmp/pwd; echo $A > /tmp/env";
+    let user = r#""process":{"user":{"uid":1000,"gid":1000},"cwd":"/usr","env":["PATH=/bin","A=b"]}"#;
+    let text = format!(r#"{{"hooks":{{{}}},{SHARED},{user}}}"#, hook("startContainer", script));
+    let bundle = subject.bundle(&text, "sleep 1000")?;
+    std::os::unix::fs::chown(&bundle.0, Some(1000), Some(1000))?;
+    let made = subject.create(bundle, &[])?;
+    made.ok("start", &[])?;
+    let (user, pwd, env) = (made.text("user"), made.text("pwd"), made.text("env"));
+    ensure!((user.trim(), pwd.trim(), env.trim()) == ("1000", "/usr", "b"), "{user:?} {pwd:?} {env:?}");
+    Ok(())
+}
+
+fn start_fails(subject: &Subject, hook: &str) -> Result<()> {
+    let text = format!(r#"{{"hooks":{{"startContainer":[{{{hook}}}]}},{SHARED}}}"#);
+    let bundle = subject.bundle(&text, "echo ran > /tmp/ran")?;
+    // It is there on the host.
+    std::fs::copy("/bin/true", bundle.0.join("hook"))?;
+    let made = subject.create(bundle, &[])?;
+    let out = subject.verb(&["start", &made.id])?;
+    // The runc of Debian does not wait for it.
+    ensure!(out.code != 0 || !subject.runtime.is_ours(), "start succeeds");
+    made.becomes("stopped")?;
+    ensure!(made.text("ran").is_empty(), "the program ran");
+    Ok(())
 }

@@ -1,6 +1,7 @@
 //! Our own suite over the MUSTs of the OCI runtime specification and the command line that managers of containers use. It
 //! proves itself by passing when pointed at runc: `cargo xtask oci --runtime runc`.
 
+mod events;
 mod exec;
 mod files;
 mod hooks;
@@ -9,6 +10,7 @@ mod life;
 mod process;
 mod security;
 mod subject;
+mod users;
 
 use crate::bundle::Runtime;
 use crate::report::Report;
@@ -56,11 +58,20 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
     let subject = Subject { runtime, root };
     let mut report = Report::default();
     let selected = |name: &str| options.selects(name) && (ours || !name.starts_with(OURS));
-    let tables = [process::INSIDE, files::INSIDE, security::INSIDE, inside::INSIDE];
+    let tables = [process::INSIDE, files::INSIDE, security::INSIDE, inside::INSIDE, users::INSIDE];
     for case in tables.into_iter().flatten().filter(|case| selected(case.name)) {
         report.record(case.name, inside(&subject, case));
     }
-    let lists = [process::CASES, files::CASES, security::CASES, life::CASES, exec::CASES, hooks::CASES];
+    let lists = [
+        process::CASES,
+        files::CASES,
+        security::CASES,
+        life::CASES,
+        exec::CASES,
+        hooks::CASES,
+        users::CASES,
+        events::CASES,
+    ];
     for (name, case) in lists.into_iter().flatten().filter(|(name, _)| selected(name)) {
         report.record(name, case(&subject).and_then(|()| subject.left_nothing()));
     }
