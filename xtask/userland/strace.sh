@@ -1,5 +1,5 @@
 exec 2>&1; cd /tmp
-plain() { sed -E 's/^\[pid +[0-9]+\] |^[0-9]+ +//; s/si_[pu]id=[0-9]+/ID/g; s/si_.time=[0-9]+/T/g; s/0x[0-9a-f]+ .*/ENV/; s/ +/ /g; /resumed|unfinished/d' "$@"; }
+plain() { sed -E 's/^\[pid +[0-9]+\] |^[0-9]+ +//; s/si_[pu]id=[0-9]+/ID/g; s/si_.time=[0-9]+( \/\*[^*]*\*\/)?/T/g; s/0x[0-9a-f]+ .*/ENV/; s/ +/ /g; /resumed|unfinished/d' "$@"; }
 strace -e trace=write -o log sh -c 'echo one; echo two'; cat log
 strace -f -e trace=exit_group -o log sh -c '(exit 3); (exit 4)'; plain log | sort
 strace -f --seccomp-bpf -e trace=execve -e signal=none -o log sh -c '/bin/true; /bin/echo three | cat'; plain log | grep true
