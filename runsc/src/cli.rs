@@ -104,7 +104,7 @@ pub(crate) struct Global {
     /// Network of the container
     #[arg(long, value_enum, default_value_t)]
     pub(crate) network: Network,
-    /// Programs may have raw sockets, if their capabilities say so; without effect as long as there is no network
+    /// Programs may have CAP_NET_RAW, if their description says so; without this they do not, whatever it says
     #[arg(long)]
     pub(crate) net_raw: bool,
     /// What changes of the root go to: none (the root itself), root:self, root:memory, all:memory (memory)

@@ -38,7 +38,7 @@ use std::process::ExitCode;
 const USAGE: &str = "usage: cargo xtask VERB
   demo                                    build, and show what a program of this machine sees in a sandbox
   test [--list] [STAGE]..                 every test, or the named stages
-  build                                   release build of runsc at target/release/runsc; static, under 10 MB
+  build [--shim]                          release build of runsc at target/release/runsc; static, under 10 MB; containerd's shim beside it
   tidy                                    the tests over the workspace itself
   rootfs [--refresh]                      the Debian root that tests run in, at target/rootfs/bookworm
   conformance [--platform P] [--runtime PATH] [--native] [--one-cpu] [--repeat N] [FILTER]..
@@ -78,7 +78,7 @@ impl Options {
                 "--platform" => options.platform = value(),
                 "--runtime" => options.runtime = value(),
                 "--repeat" => options.repeat = value(),
-                "--list" | "--refresh" | "--quick" | "--native" | "--one-cpu" => {
+                "--list" | "--refresh" | "--shim" | "--quick" | "--native" | "--one-cpu" => {
                     options.flags.push(name.to_owned());
                 }
                 _ if name.starts_with('-') => bail!("unknown flag {arg}\n{USAGE}"),
@@ -119,6 +119,7 @@ fn dispatch() -> Result<bool> {
     match verb.as_str() {
         "demo" => demo::run().map(|()| true),
         "test" => stages::run(&options),
+        "build" if options.has("--shim") => build::release().and_then(|_| build::shim()).map(|_| true),
         "build" => build::release().map(|_| true),
         "rootfs" => rootfs::ensure(options.has("--refresh")).map(|path| {
             println!("{}", path.display());

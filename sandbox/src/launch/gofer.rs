@@ -152,7 +152,11 @@ fn prepare(trees: &[HostTree], spaces: &Spaces) -> Result<OwnedFd, String> {
     let mut clones = Vec::new();
     for (tree, space) in trees.iter().zip(&spaces.trees) {
         let name = |error: io::Error| format!("{}: {error}", tree.source.display());
-        let clone = sys::clone_mounts(&tree.source, tree.recursive).map_err(name)?;
+        let clone = match &tree.overlay {
+            Some(options) => root::overlay(options),
+            None => sys::clone_mounts(&tree.source, tree.recursive),
+        };
+        let clone = clone.map_err(name)?;
         let readonly = if tree.readonly { libc::MOUNT_ATTR_RDONLY } else { 0 };
         let attributes = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | readonly;
         sys::restrict_mounts(clone.as_fd(), attributes).map_err(name)?;

@@ -35,6 +35,8 @@ pub(crate) const CHANNEL_FD: i32 = 3;
 pub struct HostTree {
     /// Where it lies on the host.
     pub source: PathBuf,
+    /// The options of an overlay of host directories, which is mounted for the gofer alone; `source` is no more than its name then.
+    pub overlay: Option<String>,
     /// Whether what is mounted below it belongs to it.
     pub recursive: bool,
     /// Whether the gofer itself may not write to it.

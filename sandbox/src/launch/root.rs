@@ -28,6 +28,16 @@ pub(super) fn begin(flags: MsFlags) -> io::Result<()> {
     Ok(())
 }
 
+/// Mounts an overlay of host directories that nobody else sees, overlayfs(5); not part of any tree afterwards.
+pub(super) fn overlay(options: &str) -> io::Result<OwnedFd> {
+    mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)?;
+    // Directories below the workshop are found before it is covered.
+    mount(Some("overlay"), WORKSHOP, Some("overlay"), MsFlags::empty(), Some(options))?;
+    let tree = crate::sys::clone_mounts(Path::new(WORKSHOP), false);
+    umount2(WORKSHOP, MntFlags::MNT_DETACH)?;
+    tree
+}
+
 /// Opens /proc/self/fd in a proc that shows this process's PID namespace and nothing of the host's kernel, and that no
 /// tree has afterwards.
 pub(super) fn own_files() -> io::Result<OwnedFd> {
