@@ -6,6 +6,8 @@ pub(crate) const USER_CS: u64 = 0x33;
 const USER32_CS: u64 = 0x23;
 /// The selector of data.
 pub(crate) const USER_DS: u64 = 0x2b;
+/// The flag by which the processor traps after an instruction.
+pub(crate) const TRAP_FLAG: u64 = 0x100;
 /// The end of what a segment base may be set to, `TASK_SIZE_MAX`.
 const TASK_SIZE_MAX: u64 = 0x7fff_ffff_f000;
 /// The flags that a program may set, as in `arch/x86/kernel/ptrace.c` `FLAG_MASK`: CF PF AF ZF SF TF DF OF RF AC.

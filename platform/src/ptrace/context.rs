@@ -173,6 +173,7 @@ impl PtraceContext {
     fn release(&mut self) -> Result<(), PlatformError> {
         let mut last = self.current;
         last.rip = layout::CODE + blob::exit_offset();
+        last.eflags &= !registers::TRAP_FLAG;
         // The guest may have left for a 32-bit segment.
         last.cs = registers::USER_CS;
         self.tracee.set_signal_mask(u64::MAX)?;

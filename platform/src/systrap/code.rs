@@ -17,13 +17,11 @@ use std::slice;
 
 use super::area::{AREA, STACK_TOP};
 use crate::cpu::HOG_TICKS;
-use crate::registers::{USER_CS, USER_DS};
+use crate::registers::{TRAP_FLAG, USER_CS, USER_DS};
 use crate::stub::filter;
 
 /// The size of the page.
 pub(crate) const SIZE: usize = 4096;
-/// The flag by which the processor traps after an instruction.
-pub(super) const TRAP_FLAG: u64 = 0x100;
 /// The signal by which a guest thread is interrupted.
 pub(super) const INTERRUPT: i32 = libc::SIGURG;
 

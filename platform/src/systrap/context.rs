@@ -64,7 +64,7 @@ impl SystrapContext {
         let removals = || patches.map_or(0, Patches::removals);
         let after_call = tail.take().filter(|(_, then)| wanted.rip == current.rip && *then == removals());
         let result = Registers { rax: wanted.rax, orig_rax: wanted.orig_rax, ..*current };
-        let steps = wanted.eflags & super::code::TRAP_FLAG != 0;
+        let steps = wanted.eflags & registers::TRAP_FLAG != 0;
         let returns = after_call.is_some() && result == wanted && !steps;
         let mut returns = returns && thread.give_result(wanted.rax);
         *current = wanted;
