@@ -1,4 +1,4 @@
-//! proc(5) and sysfs(5).
+//! proc(5), sysfs(5), and cgroups(7).
 //!
 //! What is there is told by tables ([`pid`], [`system`]); an inode names a line of a table and, in proc, a task. Inodes are
 //! made on lookup and never cached; contents are made when a file is read from its beginning.
@@ -16,7 +16,7 @@ mod system;
 use std::sync::{Arc, Weak};
 
 use abi::Errno;
-use abi::fs::{PROC_SUPER_MAGIC, SYSFS_MAGIC};
+use abi::fs::{CGROUP2_SUPER_MAGIC, PROC_SUPER_MAGIC, SYSFS_MAGIC};
 use kernel::Kernel;
 use vfs::{FileSystem, FileSystemType, InodeOps, OpCx, StatFs, anonymous_device, register_filesystem};
 
@@ -26,14 +26,15 @@ use self::node::Node;
 pub use pid::cmdline;
 pub use system::{RELEASE, VERSION};
 
-/// Which of the two file systems.
+/// Which of the file systems.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Which {
     Proc,
     Sys,
+    Cgroup,
 }
 
-/// An instance of proc or sysfs.
+/// An instance of one.
 #[derive(Debug)]
 pub(crate) struct Instance {
     which: Which,
@@ -59,12 +60,14 @@ impl FileSystem for Instance {
         match self.which {
             Which::Proc => "proc",
             Which::Sys => "sysfs",
+            Which::Cgroup => "cgroup2",
         }
     }
     fn root(&self) -> Arc<dyn InodeOps> {
         let node = match self.which {
             Which::Proc => Node::ProcRoot,
             Which::Sys => Node::SysRoot,
+            Which::Cgroup => Node::Table(system::CGROUP),
         };
         let instance = self.this.upgrade().expect("the method is called on a live instance");
         Arc::new(ProcInode { instance, node })
@@ -73,6 +76,7 @@ impl FileSystem for Instance {
         let magic = match self.which {
             Which::Proc => PROC_SUPER_MAGIC,
             Which::Sys => SYSFS_MAGIC,
+            Which::Cgroup => CGROUP2_SUPER_MAGIC,
         };
         Ok(StatFs { fs_type: i64::from(magic), bsize: 4096, frsize: 4096, namelen: 255, ..StatFs::default() })
     }
@@ -98,6 +102,7 @@ impl FileSystemType for Type {
         match self.which {
             Which::Proc => "proc",
             Which::Sys => "sysfs",
+            Which::Cgroup => "cgroup2",
         }
     }
     fn mount(&self, cx: &OpCx<'_>, _: &[u8], _: &[u8]) -> Result<Arc<dyn FileSystem>, Errno> {
@@ -112,11 +117,11 @@ impl FileSystemType for Type {
     }
 }
 
-/// Registers the file system types `proc` and `sysfs`; an instance shows the kernel of who mounts it. `cpu_info` is what `/proc/cpuinfo` says of one processor, the line
+/// Registers the file system types `proc`, `sysfs` and `cgroup2`; an instance shows the kernel of who mounts it. `cpu_info` is what `/proc/cpuinfo` says of one processor, the line
 /// with its number left out.
 pub fn register(cpu_info: &str) {
     let cpu_info: Arc<str> = Arc::from(cpu_info);
-    for which in [Which::Proc, Which::Sys] {
+    for which in [Which::Proc, Which::Sys, Which::Cgroup] {
         register_filesystem(Arc::new(Type { which, cpu_info: Arc::clone(&cpu_info) }));
     }
 }

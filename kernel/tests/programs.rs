@@ -125,3 +125,53 @@ fn many_zombies_end_with_init() {
     let child = Asm::new().exit(0);
     leaves_nothing(&Asm::new().repeat(50, &Asm::new().fork().if_zero(&child)).exit(0));
 }
+
+/// `xorshift64*`.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+    fn below(&mut self, end: usize) -> usize {
+        usize::try_from(self.next() % end as u64).expect("it is below")
+    }
+    fn of<T: Copy>(&mut self, values: &[T]) -> T {
+        let index = self.below(values.len());
+        *values.get(index).expect("it is below")
+    }
+}
+
+/// A program with some fields of its headers replaced by numbers that matter, or any, and sometimes cut.
+fn broken(program: &[u8], random: &mut Random) -> Vec<u8> {
+    const HEADERS: usize = 64 + 2 * 56;
+    let mut bytes = program.to_vec();
+    for _ in 0..=random.below(4) {
+        let any = random.next();
+        let values =
+            [0, 1, 2, 3, 6, 56, 4095, 4096, u64::MAX, 1 << 47, (1 << 47) - 4096, 1 << 63, any, any >> 40];
+        let value = random.of(&values).to_le_bytes();
+        let width: usize = random.of(&[1, 2, 4, 8]);
+        // Behind what makes it an ELF file, mostly.
+        let start = if random.below(8) == 0 { 0 } else { 16 };
+        let at = start + random.below((HEADERS - start) / width) * width;
+        bytes.splice(at..at + width, value.into_iter().take(width));
+    }
+    if random.below(8) == 0 {
+        bytes.truncate(random.below(bytes.len()));
+    }
+    bytes
+}
+
+#[test]
+fn broken_programs_are_loaded_or_refused() {
+    let program = Asm::new().exit(0).elf();
+    let mut random = Random(0x5eed);
+    let world = World::new();
+    let files: Vec<_> = (0..250).map(|_| broken(&program, &mut random)).collect();
+    let ExitStatus::Exited(loaded) = world.load(files) else { panic!("the task that loads them died") };
+    assert!((10..240).contains(&loaded), "{loaded} of 250: the breakage is too harmless or too great");
+}

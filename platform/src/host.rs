@@ -42,6 +42,15 @@ pub(crate) fn vdso_ranges() -> &'static [Range<u64>] {
     })
 }
 
+/// The vDSO's code, as every process of the host has it; empty if unknown.
+pub(crate) fn vdso_code() -> &'static [u8] {
+    let Some(code) = vdso_ranges().last() else { return &[] };
+    let (start, len) = (usize::try_from(code.start), usize::try_from(code.end - code.start));
+    let (Ok(start), Ok(len)) = (start, len) else { return &[] };
+    // SAFETY: the kernel mapped these bytes readable into this process; they never change, and nobody unmaps them.
+    unsafe { std::slice::from_raw_parts(std::ptr::with_exposed_provenance(start), len) }
+}
+
 /// Finds the vDSO's code at `code` and the `[vvar…]` mappings that end where it, or one of them, starts.
 fn find_vdso(maps: &str, code: u64) -> Vec<Range<u64>> {
     let all: Vec<Range<u64>> = maps.lines().filter_map(system_mapping).collect();

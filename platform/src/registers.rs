@@ -6,12 +6,12 @@ pub(crate) const USER_CS: u64 = 0x33;
 const USER32_CS: u64 = 0x23;
 /// The selector of data.
 pub(crate) const USER_DS: u64 = 0x2b;
+/// The flag by which the processor traps after an instruction.
+pub(crate) const TRAP_FLAG: u64 = 0x100;
 /// The end of what a segment base may be set to, `TASK_SIZE_MAX`.
 const TASK_SIZE_MAX: u64 = 0x7fff_ffff_f000;
 /// The flags that a program may set, as in `arch/x86/kernel/ptrace.c` `FLAG_MASK`: CF PF AF ZF SF TF DF OF RF AC.
 const FLAGS: u64 = 0x1 | 0x4 | 0x10 | 0x40 | 0x80 | 0x100 | 0x400 | 0x800 | 0x1_0000 | 0x4_0000;
-/// The flag by which the processor traps after an instruction.
-pub(crate) const TRAP_FLAG: u64 = 0x100;
 /// Bit 1, which is always set, and the interrupt flag, which is in user space.
 const FIXED_FLAGS: u64 = 0x202;
 

@@ -153,6 +153,11 @@ pub trait Platform: Send + Sync + Debug {
         None
     }
 
+    /// What every guest sees there.
+    fn vdso_code(&self) -> &'static [u8] {
+        &[]
+    }
+
     /// The mappings of that vDSO: of the data that its code reads, ascending, the code last.
     fn vdso_parts(&self) -> Vec<Range<u64>> {
         Vec::new()

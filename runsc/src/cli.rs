@@ -104,7 +104,7 @@ pub(crate) struct Global {
     /// Network of the container
     #[arg(long, value_enum, default_value_t)]
     pub(crate) network: Network,
-    /// Programs may have raw sockets, if their capabilities say so; without effect as long as there is no network
+    /// Programs may have CAP_NET_RAW, if their description says so; without this they do not, whatever it says
     #[arg(long)]
     pub(crate) net_raw: bool,
     /// What changes of the root go to: none (the root itself), root:self, root:memory, all:memory (memory)
@@ -131,9 +131,12 @@ pub(crate) struct Global {
     /// Make control groups by systemd
     #[arg(long)]
     pub(crate) systemd_cgroup: bool,
-    /// Accepted for other runtimes' sake: who is not root is found out
+    /// Make no use of what only root may; who is not root is found out
     #[arg(long, value_name = "auto|true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub(crate) rootless: Option<String>,
+    /// Whether this process is in a user namespace with the ids of the container already
+    #[arg(skip)]
+    pub(crate) mapped: bool,
 }
 
 /// Where the state of containers is kept.

@@ -1,20 +1,35 @@
 //! Who the users and groups of a container are on the host.
 use anyhow::{Result, bail, ensure};
-use sandbox::spec::{IdMappings, Mount, Spec};
+use sandbox::spec::{IdMappings, Mount, Namespace, Spec};
 
-/// The ids of a container with a user namespace of its own; none where its ids are the host's.
+use crate::container::Container;
+use crate::namespaces;
+
+/// The ids of a container with a user namespace; none where its ids are the host's.
+///
+/// # Errors
+/// When the configuration contradicts itself, or names a user namespace that is not of its pod.
+pub(crate) fn of(spec: &Spec, first: Option<&Container>) -> Result<Option<IdMappings>> {
+    let path = namespace(spec).and_then(|namespace| namespace.path.as_deref());
+    match path.filter(|path| !path.as_os_str().is_empty()) {
+        Some(path) => namespaces::ids_of_pod(path, first),
+        None => given(spec),
+    }
+}
+
+fn namespace(spec: &Spec) -> Option<&Namespace> {
+    spec.linux.as_ref()?.namespaces.iter().find(|namespace| namespace.kind == "user")
+}
+
+/// The ids of a container with a user namespace of its own.
 ///
 /// # Errors
 /// When the configuration contradicts itself.
-pub(crate) fn of(spec: &Spec) -> Result<Option<IdMappings>> {
-    let Some(linux) = &spec.linux else { return Ok(None) };
+pub(crate) fn given(spec: &Spec) -> Result<Option<IdMappings>> {
+    let (Some(linux), Some(_)) = (&spec.linux, namespace(spec)) else { return Ok(None) };
     let ids = IdMappings { users: linux.uid_mappings.clone(), groups: linux.gid_mappings.clone() };
-    let has_ids = ids != IdMappings::default();
-    if !linux.namespaces.iter().any(|namespace| namespace.kind == "user") {
-        return Ok(None);
-    }
     ensure!(
-        has_ids,
+        ids != IdMappings::default(),
         "user namespaces enabled, but no namespace path to join nor mappings to apply specified"
     );
     for (name, ranges) in [("uidMappings", &ids.users), ("gidMappings", &ids.groups)] {

@@ -5,16 +5,16 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::{Context, Result, ensure};
-use sandbox::boot::{BootArgs, GuestMount};
+use sandbox::boot::{BootArgs, GuestMount, file_system_options};
 use sandbox::control::{self, Request};
 use sandbox::launch::{BeforeHooks, HostTree, LaunchArgs, Launched, ProxyArgs};
-use sandbox::spec::{IdMappings, Spec};
+use sandbox::spec::{IdMappings, Process, Spec};
 
 use crate::cgroup::{Groups, Keeper};
-use crate::cli::{FileAccess, Global, Network};
+use crate::cli::{FileAccess, Global, HostUds, Network};
 use crate::container::{Container, oci_state};
 use crate::state::{Folder, State, Status};
-use crate::{events, hooks, ids, log, pod};
+use crate::{events, hooks, ids, log, namespaces, pod};
 
 /// What a new container talks to.
 #[derive(Debug)]
@@ -80,11 +80,16 @@ pub(crate) fn create(
             "the container has no network but its own loopback: --network=sandbox is not supported yet",
         );
     }
+    if global.host_uds != HostUds::None {
+        log::warn("sockets of the host cannot be connected to or made: --host-uds is not supported yet");
+    }
     for text in spec.ignored() {
         log::warn(&text);
     }
     let first = pod::sandbox_of(&spec.annotations)?.map(|first| pod::open(global, first)).transpose()?;
-    let ids = ids::of(spec)?;
+    namespaces::check(spec)?;
+    let network = namespaces::join(spec, first.as_ref())?;
+    let ids = ids::of(spec, first.as_ref())?;
     let (trees, mounts) = trees(global, bundle, spec, ids.as_ref())?;
     let boot =
         BootArgs { preserved: streams.preserved, ids: ids.clone(), ..boot_args(global, id, spec, mounts)? };
@@ -102,15 +107,21 @@ pub(crate) fn create(
         ..State::default()
     };
     let _keeper = make_groups(global, spec, &mut state, &folder)?;
-    let launched =
-        match start_processes(global, spec, (&mut state, first.as_ref()), &folder, (boot, trees), streams) {
-            Ok(launched) => launched,
-            Err(error) => {
-                // The first error is the one to tell.
-                let _left = state.groups.remove();
-                return Err(error);
-            }
-        };
+    let launched = match start_processes(
+        global,
+        spec,
+        (&mut state, first.as_ref()),
+        &folder,
+        (boot, trees, network),
+        streams,
+    ) {
+        Ok(launched) => launched,
+        Err(error) => {
+            // The first error is the one to tell.
+            let _left = state.groups.remove();
+            return Err(error);
+        }
+    };
     state.set_processes(launched.sentry, launched.gofer);
     folder.keep();
     let mut container = Container { folder, state };
@@ -144,7 +155,7 @@ fn start_processes(
     spec: &Spec,
     (state, first): (&mut State, Option<&Container>),
     folder: &Folder,
-    (boot, trees): (BootArgs, Vec<HostTree>),
+    (boot, trees, network): (BootArgs, Vec<HostTree>, Option<OwnedFd>),
     streams: Streams,
 ) -> Result<Launched> {
     let events = events::file(global, &state.id, &spec.annotations)?;
@@ -159,7 +170,9 @@ fn start_processes(
         own_terminal: streams.own_terminal,
         report: report(global, &state.id)?,
         doors: state.groups.doors()?,
-        ids: state.ids.clone(),
+        network,
+        // Of a user who is not root this process is root of it already.
+        ids: state.ids.clone().filter(|_| !global.mapped),
         create_hooks: state.hooks.create_container.clone(),
         oom_score_adj: spec.process()?.oom_score_adj,
     };
@@ -239,6 +252,14 @@ fn overlay(global: &Global) -> Result<bool> {
     }
 }
 
+/// A process without what the command line does not let it have, whatever its description says.
+pub(crate) fn allowed(global: &Global, mut process: Process) -> Process {
+    if let Some(capabilities) = process.capabilities.as_mut().filter(|_| !global.net_raw) {
+        capabilities.remove("CAP_NET_RAW");
+    }
+    process
+}
+
 fn boot_args(global: &Global, id: &str, spec: &Spec, mounts: Vec<GuestMount>) -> Result<BootArgs> {
     let linux = spec.linux.clone().unwrap_or_default();
     let resources = linux.resources.unwrap_or_default();
@@ -246,7 +267,7 @@ fn boot_args(global: &Global, id: &str, spec: &Spec, mounts: Vec<GuestMount>) ->
     let readonly_root = spec.root.as_ref().is_some_and(|root| root.readonly);
     Ok(BootArgs {
         id: id.to_owned(),
-        process: spec.process()?.clone(),
+        process: allowed(global, spec.process()?.clone()),
         hostname: spec.hostname.clone().unwrap_or_else(|| "runsc".to_owned()),
         domainname: spec.domainname.clone(),
         mounts,
@@ -257,6 +278,7 @@ fn boot_args(global: &Global, id: &str, spec: &Spec, mounts: Vec<GuestMount>) ->
         sysctl: linux.sysctl,
         task_limit: resources.task_limit(),
         memory_limit: resources.memory_limit(),
+        cpu_limit: resources.cpu_limit(),
         readonly_root,
         overlay: overlay(global)?,
         platform: global.platform.clone(),
@@ -283,19 +305,23 @@ fn trees(
 ) -> Result<(Vec<HostTree>, Vec<GuestMount>)> {
     let root = spec.root.as_ref().context("config.json: there is no root")?;
     let readonly = overlay(global)?;
-    let mut trees = vec![HostTree { source: root.path.clone(), recursive: true, readonly, ids: None }];
+    let mut trees =
+        vec![HostTree { source: root.path.clone(), overlay: None, recursive: true, readonly, ids: None }];
     let mut mounts = Vec::new();
     for mount in &spec.mounts {
         let mut tree = None;
         let mapped = ids::of_mount(mount, ids)?.map(|ids| (ids, mount.has("ridmap")));
-        if let (true, Some(source)) = (mount.is_bind(), &mount.source) {
+        let source = match &mount.source {
+            Some(source) if mount.is_bind() => Some((bundle.join(source), None)),
+            _ if mount.is_overlay() => {
+                Some((mount.destination.clone(), Some(file_system_options(&mount.options))))
+            }
+            _ => None,
+        };
+        if let Some((source, overlay)) = source {
             tree = Some(trees.len());
-            trees.push(HostTree {
-                source: bundle.join(source),
-                recursive: !mount.has("bind"),
-                readonly: mount.has("ro"),
-                ids: mapped,
-            });
+            let (recursive, readonly) = (!mount.has("bind"), mount.has("ro"));
+            trees.push(HostTree { source, overlay, recursive, readonly, ids: mapped });
         }
         mounts.push(GuestMount { mount: mount.clone(), tree });
     }

@@ -12,7 +12,9 @@ mod hooks;
 mod ids;
 mod launch;
 mod log;
+mod namespaces;
 mod pod;
+mod rootless;
 mod state;
 
 use std::ffi::OsString;
@@ -40,7 +42,7 @@ fn main() -> ExitCode {
         }
         _ => {}
     }
-    let cli = match cli::parse(args) {
+    let mut cli = match cli::parse(args) {
         Ok(cli) => cli,
         Err(code) => return code,
     };
@@ -48,7 +50,7 @@ fn main() -> ExitCode {
         log::complain(&error);
         return ExitCode::FAILURE;
     }
-    match run(&cli) {
+    match rootless::prepare(&mut cli.global, &cli.verb).and_then(|()| run(&cli)) {
         Ok(code) => exit_code(code),
         Err(error) => {
             log::fail(&error);

@@ -33,6 +33,11 @@ pub(crate) fn sandbox_of(annotations: &BTreeMap<String, String>) -> Result<Optio
     Ok(None)
 }
 
+/// Whether a container with these annotations belongs to a pod.
+pub(crate) fn is_pod(annotations: &BTreeMap<String, String>) -> bool {
+    ANNOTATIONS.iter().any(|(kind, _)| annotations.contains_key(*kind))
+}
+
 /// The container whose sandbox another is to be created in.
 ///
 /// # Errors

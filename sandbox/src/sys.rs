@@ -29,6 +29,13 @@ pub(crate) fn bound_arenas() {
     debug_assert_eq!(set, 1, "the C library knows the parameter");
 }
 
+/// Tells whether the calling thread is of a real-time scheduling class.
+pub(crate) fn is_realtime() -> bool {
+    // SAFETY: takes a number only.
+    let policy = unsafe { libc::sched_getscheduler(0) };
+    matches!(policy & !libc::SCHED_RESET_ON_FORK, libc::SCHED_FIFO | libc::SCHED_RR | libc::SCHED_DEADLINE)
+}
+
 /// Another handle on a descriptor that this process was started with.
 ///
 /// # Errors
@@ -234,6 +241,28 @@ fn set_mounts(tree: BorrowedFd<'_>, attr: &libc::mount_attr, recursive: bool) ->
     };
     Errno::result(done)?;
     Ok(())
+}
+
+/// Whether a descriptor, which may be one of `O_PATH`, shows a namespace, fstatfs(2).
+///
+/// # Errors
+/// Those of fstatfs(2).
+pub(crate) fn is_namespace(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    let mut stat = std::mem::MaybeUninit::<libc::statfs>::zeroed();
+    // SAFETY: the pointer is valid for the structure that the kernel writes.
+    Errno::result(unsafe { libc::fstatfs(fd.as_raw_fd(), stat.as_mut_ptr()) })?;
+    // SAFETY: every pattern of bits is one of this structure of numbers.
+    Ok(unsafe { stat.assume_init() }.f_type == libc::NSFS_MAGIC)
+}
+
+/// The kind of a namespace as a flag of clone(2), `NS_GET_NSTYPE`.
+///
+/// # Errors
+/// Those of ioctl(2).
+pub(crate) fn kind_of_namespace(fd: BorrowedFd<'_>) -> io::Result<libc::c_int> {
+    const NS_GET_NSTYPE: libc::Ioctl = 0xb703;
+    // SAFETY: the request has no argument.
+    Ok(Errno::result(unsafe { libc::ioctl(fd.as_raw_fd(), NS_GET_NSTYPE) })?)
 }
 
 /// Puts a tree of mounts at a path, move_mount(2).

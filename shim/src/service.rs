@@ -1,4 +1,6 @@
 //! The program that containerd starts: `start` leaves a shim behind, `delete` cleans up after one that is gone.
+use std::io::ErrorKind;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,6 +17,8 @@ use crate::tasks::Tasks;
 
 /// Annotations that name the pod a container is in.
 const POD: [&str; 2] = ["io.kubernetes.cri.sandbox-id", "io.containerd.runc.v2.group"];
+/// The file in the bundle that says where the shim listens.
+const ADDRESS: &str = "address";
 /// The exit code of what was killed.
 const KILLED: u32 = 137;
 
@@ -52,6 +56,16 @@ fn group(bundle: &Path, id: &str) -> String {
     POD.iter().find_map(|name| named(name)).unwrap_or_else(|| id.to_owned())
 }
 
+/// Removes the socket that the bundle's shim listened on, if nobody does any more: one that was killed could not.
+fn remove_dead_socket(bundle: &Path) {
+    let address = std::fs::read_to_string(bundle.join(ADDRESS)).unwrap_or_default();
+    let Some(path) = address.trim().strip_prefix("unix://") else { return };
+    let refused = UnixStream::connect(path).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused);
+    if refused && let Err(error) = std::fs::remove_file(path) {
+        warn!("remove {path}: {error}");
+    }
+}
+
 impl Shim for Service {
     type T = Tasks;
 
@@ -79,6 +93,7 @@ impl Shim for Service {
             warn!("{}: {error:#}", self.id);
         }
         rootfs::unmount_all(&bundle.join("rootfs"));
+        remove_dead_socket(bundle);
         Ok(DeleteResponse {
             exit_status: KILLED,
             exited_at: MessageField::some(util::timestamp()?),

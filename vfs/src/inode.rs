@@ -201,6 +201,9 @@ pub trait InodeOps: Any + Send + Sync + Debug {
         Err(Errno::EPERM)
     }
 
+    /// A rename gave one of its names to another file.
+    fn lost_name(&self) {}
+
     /// Makes a regular file without a name, `O_TMPFILE`.
     ///
     /// # Errors

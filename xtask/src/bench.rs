@@ -1,5 +1,8 @@
 //! `cargo xtask bench --quick`: natively and in the sandbox in one run; a table, and target/bench/quick.json.
 //! `cargo xtask bench platform`: the platforms against each other and against the host.
+//! `cargo xtask bench apps`: programs that people run.
+
+mod apps;
 
 use crate::bundle::{Bundle, Runtime};
 use crate::posture::Sleeper;
@@ -22,7 +25,10 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     if options.filters.iter().any(|name| name == "platform") {
         return platforms(options);
     }
-    ensure!(options.has("--quick"), "there are bench --quick and bench platform");
+    if options.filters.iter().any(|name| name == "apps") {
+        return apps::run(options);
+    }
+    ensure!(options.has("--quick"), "there are bench --quick, bench platform and bench apps");
     proc::become_subreaper()?;
     let (guest, root) = guest_root()?;
     let runtime = Runtime::from_options(options)?;

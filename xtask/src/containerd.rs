@@ -475,8 +475,13 @@ fn kill_shim(daemon: &Containerd) -> Result<()> {
     let shim =
         now.difference(&before.processes).find(|pid| proc::describe(**pid).contains("containerd-shim-runsc"));
     let shim = nix::unistd::Pid::from_raw(*shim.context("no shim")?);
+    let bundle = daemon.own.join("state/io.containerd.runtime.v2.task/default").join(&task.id);
+    let address = std::fs::read_to_string(bundle.join("address")).context("the shim's address")?;
+    let socket = PathBuf::from(address.trim().trim_start_matches("unix://"));
+    ensure!(socket.exists(), "the shim listens at {address}");
     nix::sys::signal::kill(shim, nix::sys::signal::Signal::SIGKILL)?;
     before.nothing_more()?;
+    run::until("its socket is removed", LIMIT, || (!socket.exists()).then_some(()))?;
     drop(task);
     Ok(())
 }

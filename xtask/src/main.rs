@@ -22,6 +22,7 @@ mod proc;
 mod pty;
 mod report;
 mod rootfs;
+mod rootless;
 mod run;
 mod scheduler;
 mod stages;
@@ -38,7 +39,7 @@ use std::process::ExitCode;
 const USAGE: &str = "usage: cargo xtask VERB
   demo                                    build, and show what a program of this machine sees in a sandbox
   test [--list] [STAGE]..                 every test, or the named stages
-  build                                   release build of runsc at target/release/runsc; static, under 10 MB
+  build [--shim]                          release build of runsc at target/release/runsc; static, under 10 MB; containerd's shim beside it
   tidy                                    the tests over the workspace itself
   rootfs [--refresh]                      the Debian root that tests run in, at target/rootfs/bookworm
   conformance [--platform P] [--runtime PATH] [--native] [--one-cpu] [--repeat N] [FILTER]..
@@ -47,7 +48,8 @@ const USAGE: &str = "usage: cargo xtask VERB
   storm [--quick]                         many containers, processes killed at random: nothing is left
   one-cpu | docker | containerd | podman | pods | world | posture | bad-input | systemd    the harness of that name [--runtime PATH]
   bench --quick [--runtime PATH]          a table, and target/bench/quick.json
-  bench platform                          the platforms side by side";
+  bench platform                          the platforms side by side
+  bench apps                              compilers, interpreters, git and a shell, natively and in the sandbox";
 
 /// The options that every harness shares.
 #[derive(Debug, Default, Clone)]
@@ -78,7 +80,7 @@ impl Options {
                 "--platform" => options.platform = value(),
                 "--runtime" => options.runtime = value(),
                 "--repeat" => options.repeat = value(),
-                "--list" | "--refresh" | "--quick" | "--native" | "--one-cpu" => {
+                "--list" | "--refresh" | "--shim" | "--quick" | "--native" | "--one-cpu" => {
                     options.flags.push(name.to_owned());
                 }
                 _ if name.starts_with('-') => bail!("unknown flag {arg}\n{USAGE}"),
@@ -119,6 +121,7 @@ fn dispatch() -> Result<bool> {
     match verb.as_str() {
         "demo" => demo::run().map(|()| true),
         "test" => stages::run(&options),
+        "build" if options.has("--shim") => build::release().and_then(|_| build::shim()).map(|_| true),
         "build" => build::release().map(|_| true),
         "rootfs" => rootfs::ensure(options.has("--refresh")).map(|path| {
             println!("{}", path.display());

@@ -5,7 +5,8 @@ use crate::report::Report;
 use crate::run::{self, Output};
 use crate::{Options, apt, image, proc};
 use anyhow::{Result, ensure};
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -81,10 +82,12 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
     let runtime = Runtime::from_options(options)?;
     let podman = Podman::start(&runtime)?;
     let mut report = Report::default();
-    let tests: [(&str, Test); 4] = [
+    let tests: [(&str, Test); 6] = [
         ("podman run: output and exit status", run_once),
         ("podman run -d: exec, logs, stop", background),
         ("podman pod: two containers in one sandbox", pod),
+        ("podman run --uidmap: users are mapped", mapped),
+        ("podman pod --uidmap: users are mapped in each container", mapped_pod),
         ("podman: nothing is left", nothing_left),
     ];
     for (name, test) in tests.into_iter().filter(|(name, _)| options.selects(name)) {
@@ -139,6 +142,49 @@ fn pod(podman: &Podman<'_>) -> Result<()> {
     ensure!(sentries == 1, "{sentries} sentries: {all:?}");
     podman.must(&["rm", "--force", "--time", "0", &two])?;
     ensure!(script(&one, "echo well")? == "well", "the other suffers");
+    podman.must(&["pod", "rm", "--force", "--time", "0", &name]).map(drop)
+}
+
+/// What podman is told of users.
+const MAPPING: [&str; 4] = ["--uidmap", "0:100000:2000", "--gidmap", "0:300000:2000"];
+/// Shows who there is, and makes a file.
+const MAPPED: &str = "b=/bin/busybox; $b tr -s ' ' < /proc/self/uid_map; $b tr -s ' ' < /proc/self/gid_map; $b stat -c %u:%g $b; \
+                      $b touch /shared/file && $b chown 7:8 /shared/file";
+
+/// A folder for a container whose root that user and group are.
+fn mapped_folder(podman: &Podman<'_>, name: &str) -> Result<(PathBuf, String)> {
+    let folder = podman.scratch.0.join(name);
+    std::fs::create_dir(&folder)?;
+    std::os::unix::fs::chown(&folder, Some(100_000), Some(300_000))?;
+    let volume = format!("{}:/shared", folder.display());
+    Ok((folder, volume))
+}
+
+fn is_mapped(folder: &Path, out: &str) -> Result<()> {
+    ensure!(out == "0 100000 2000\n 0 300000 2000\n0:0", "prints {out:?}");
+    let meta = std::fs::metadata(folder.join("file"))?;
+    let owner = (meta.uid(), meta.gid());
+    ensure!(owner == (100_007, 300_008), "the file is owned by {owner:?}");
+    Ok(())
+}
+
+fn mapped(podman: &Podman<'_>) -> Result<()> {
+    let (folder, volume) = mapped_folder(podman, "mapped")?;
+    let args = [
+        &["run", "--rm", "--network=none", "-v", &volume],
+        MAPPING.as_slice(),
+        &[image::BOX, "sh", "-c", MAPPED],
+    ];
+    is_mapped(&folder, &podman.must(&args.concat())?)
+}
+
+fn mapped_pod(podman: &Podman<'_>) -> Result<()> {
+    let (folder, volume) = mapped_folder(podman, "mapped-pod")?;
+    let name = run::unique("pod");
+    let create = ["pod", "create", "--network=none", "--infra-image", image::PAUSE, "--name", &name];
+    podman.must(&[create.as_slice(), MAPPING.as_slice()].concat())?;
+    let id = podman.must(&["run", "-d", "--pod", &name, "-v", &volume, image::BOX, "sleep", "1000"])?;
+    is_mapped(&folder, &podman.must(&["exec", &id, "sh", "-c", MAPPED])?)?;
     podman.must(&["pod", "rm", "--force", "--time", "0", &name]).map(drop)
 }
 

@@ -316,7 +316,7 @@ fn out_of_memory(pod: &Pod<'_>, id: &str) -> Result<()> {
     std::fs::write(&path, config.to_string())?;
     let eater = run::unique("container");
     pod.create_and_start(&eater, bundle)?;
-    pod.must(&["--ignore-cgroups", "update", "--memory", "64m", &eater])?;
+    pod.must(&["update", "--memory", "64m", &eater])?;
     let told = pod.scratch.0.join("told");
     let mut events = pod.runtime.command();
     events.args(["events", "--interval", "1h", &eater]).stdout(std::fs::File::create(&told)?);

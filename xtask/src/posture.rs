@@ -168,6 +168,14 @@ fn pod(runtime: &Runtime) -> Result<()> {
 
 /// What design §1 promises of one process; every breach in one message.
 fn posture(pid: Pid) -> Result<()> {
+    confined(pid, NOBODY)
+}
+
+/// The same of a process that is this user, if it is not the gofer.
+///
+/// # Errors
+/// When it is not so.
+pub(crate) fn confined(pid: Pid, user: &str) -> Result<()> {
     let mut wrong: Vec<String> = Vec::new();
     let gofer = is_gofer(pid);
     let mut must = |holds: bool, what: String| {
@@ -187,7 +195,7 @@ fn posture(pid: Pid) -> Result<()> {
     if !gofer {
         for field in ["Uid", "Gid"] {
             let ids = proc::status(pid, field);
-            must(ids.split_whitespace().all(|id| id == NOBODY), format!("{field} {ids}"));
+            must(ids.split_whitespace().all(|id| id == user), format!("{field} {ids}"));
         }
         for problem in root_problems(pid).into_iter().chain(open_directories(pid)) {
             must(false, problem);

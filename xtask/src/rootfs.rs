@@ -2,11 +2,11 @@
 
 use crate::{apt, run};
 use anyhow::{Context, Result, bail};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const SUITE: &str = "bookworm";
-const PACKAGES: &str = "procps,python3,gcc,libc6-dev,make,git,perl,golang-go,ca-certificates";
+const PACKAGES: &str = "procps,python3,gcc,libc6-dev,make,git,perl,golang-go,ca-certificates,strace";
 
 /// The folder of the finished root; makes it first where it is missing.
 ///
@@ -18,7 +18,13 @@ pub(crate) fn ensure(refresh: bool) -> Result<PathBuf> {
     if refresh && done.exists() {
         std::fs::remove_dir_all(&done)?;
     }
+    let list = home.join(format!("{SUITE}.packages"));
     if done.exists() {
+        if std::fs::read_to_string(&list).is_ok_and(|made| made == PACKAGES) {
+            return Ok(done);
+        }
+        complete(&done)?;
+        std::fs::write(&list, PACKAGES)?;
         return Ok(done);
     }
     apt::ensure(&["debootstrap"])?;
@@ -40,7 +46,21 @@ pub(crate) fn ensure(refresh: bool) -> Result<PathBuf> {
     }
     // Only a finished root has the final name.
     std::fs::rename(&building, &done)?;
+    std::fs::write(&list, PACKAGES)?;
     Ok(done)
+}
+
+/// Adds what a root lacks that was made with another list.
+fn complete(root: &Path) -> Result<()> {
+    println!("  adding packages to {} (half a minute, once)", root.display());
+    let packages = PACKAGES.replace(',', " ");
+    let script = format!(
+        "apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends install {packages} \
+         && apt-get clean && rm -rf /var/lib/apt/lists/*"
+    );
+    let mut command = Command::new("chroot");
+    command.arg(root).args(["sh", "-c", &script]);
+    run::check(&mut command)
 }
 
 /// The first Debian mirror that this machine's apt is configured with.

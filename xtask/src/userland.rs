@@ -13,7 +13,7 @@ use std::time::Duration;
 const LIMIT: Duration = Duration::from_secs(90);
 
 /// Scripts whose output and exit status must be those of Linux.
-const SCRIPTS: [(&str, &str); 8] = [
+const SCRIPTS: [(&str, &str); 9] = [
     ("bash", include_str!("../userland/bash.sh")),
     ("coreutils", include_str!("../userland/coreutils.sh")),
     ("python", include_str!("../userland/python.sh")),
@@ -21,6 +21,7 @@ const SCRIPTS: [(&str, &str); 8] = [
     ("make", include_str!("../userland/make.sh")),
     ("git", include_str!("../userland/git.sh")),
     ("perl", include_str!("../userland/perl.sh")),
+    ("strace", include_str!("../userland/strace.sh")),
     ("go", include_str!("../userland/go.sh")),
 ];
 

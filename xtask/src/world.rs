@@ -2,7 +2,7 @@
 
 use crate::bundle::{Bundle, Runtime};
 use crate::report::Report;
-use crate::{Options, apt, rootfs, run};
+use crate::{Options, apt, proc, rootfs, rootless, run};
 use anyhow::{Context, Result, ensure};
 use std::io::Write;
 use std::process::Stdio;
@@ -22,15 +22,20 @@ type Test = (&'static str, fn(&Runtime) -> Result<()>);
 /// When the runtime cannot be built.
 pub(crate) fn run(options: &Options) -> Result<Report> {
     apt::ensure(&["procps", "mount", "util-linux"])?;
+    proc::become_subreaper()?;
     let runtime = Runtime::from_options(options)?;
     let mut report = Report::default();
-    let tests: [Test; 7] = [
+    let tests: [Test; 11] = [
         ("do shows the sandbox's processes", processes),
         ("do shows the sandbox's mounts", mounts),
         ("do shows the program's own maps", maps),
         ("do shows the layout of its processors", layout),
         ("do passes streams, cwd and exit status", streams),
         ("do leaves the host's files alone", host_files),
+        ("do by a user who is not root", rootless::program),
+        ("a container of a user who is not root", rootless::container),
+        ("a container of a user who is not root, with a mapping", rootless::mapped),
+        ("a user's state is nobody else's", rootless::foreign_state),
         ("run of /bin/true takes at most 80 ms", start_up),
     ];
     for (name, test) in tests.iter().filter(|(name, _)| options.selects(name)) {

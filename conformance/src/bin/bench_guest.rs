@@ -1,4 +1,5 @@
-//! Measures single operations in a loop and prints `NAME NANOSECONDS`, a line each; `bench_guest true` exits at once.
+//! Measures single operations in a loop and prints `NAME NANOSECONDS`, a line each; `bench_guest true` exits at once,
+//! `bench_guest cpu` prints how many microseconds a fixed amount of work takes on every CPU at a time.
 
 use std::time::Instant;
 
@@ -21,8 +22,26 @@ fn touch_fresh_page() {
     }
 }
 
+/// Some hundred milliseconds of dependent multiplications.
+fn compute(seed: u64) -> u64 {
+    (0..400_000_000_u64).fold(seed, |x, i| x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(i))
+}
+
+fn compute_everywhere() {
+    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let start = Instant::now();
+    let workers: Vec<_> = (0..cpus as u64).map(|seed| std::thread::spawn(move || compute(seed))).collect();
+    for worker in workers {
+        std::hint::black_box(worker.join().expect("a worker"));
+    }
+    println!("cpu {}", start.elapsed().as_micros());
+}
+
 fn main() {
     let args: Vec<String> = std::env::args().collect();
+    if args.get(1).is_some_and(|arg| arg == "cpu") {
+        return compute_everywhere();
+    }
     if args.len() > 1 {
         return;
     }

@@ -368,11 +368,11 @@ fn a_program_steps_through_itself() -> CaseResult {
     // pushf; orl $0x100,(%rsp); popf; nop; nop; pushf; andl $~0x100,(%rsp); popf; ret
     let at = code(b"\x9c\x81\x0c\x24\0\x01\0\0\x9d\x90\x90\x9c\x81\x24\x24\xff\xfe\xff\xff\x9d\xc3")?;
     // SAFETY: the code changes flags only, and returns.
-    unsafe { std::mem::transmute::<usize, extern "C" fn()>(at as usize)() };
+    unsafe { std::arch::asm!("call {at}", at = in(reg) at, clobber_abi("C")) };
     // The instruction behind the first popf is the first to trap, the second popf the last.
     let seen: Vec<u64> = STEPS.iter().map(|s| s.load(std::sync::atomic::Ordering::SeqCst)).collect();
     check_eq!(counted(), 5);
-    let expected = [10, 11, 12, 19, 20].map(|offset| at + offset | 2 << 60);
+    let expected = [10, 11, 12, 19, 20].map(|offset| (at + offset) | (2 << 60));
     check_eq!(seen[..5], expected);
     Ok(())
 }

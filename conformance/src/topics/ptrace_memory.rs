@@ -26,6 +26,7 @@ topic!(ptrace_memory: [
     extended_state,
     debug_registers_are_quiet,
     segment_bases,
+    the_vdso_is_read,
 ]);
 
 static WORD: AtomicU64 = AtomicU64::new(0x1122_3344_5566_7788);
@@ -328,5 +329,14 @@ fn segment_bases() -> CaseResult {
     let mut regs: libc::user_regs_struct = zeroed();
     ptrace(libc::PTRACE_GETREGS, child, 0, &raw mut regs as u64)?;
     check_eq!(regs.gs_base, words.as_ptr() as u64);
+    finish(child, 0)
+}
+
+fn the_vdso_is_read() -> CaseResult {
+    // SAFETY: no pointers.
+    let at = unsafe { libc::getauxval(libc::AT_SYSINFO_EHDR) };
+    check!(at != 0);
+    let child = stopper(|| 0)?;
+    check_eq!(peek_word(child, at)?.to_le_bytes()[..4], *b"\x7fELF");
     finish(child, 0)
 }

@@ -9,6 +9,7 @@ use nix::fcntl::{self, AtFlags, OFlag, RenameFlags};
 use nix::sys::stat::{self, Mode, SFlag};
 use nix::unistd::{self, UnlinkatFlags};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 
 /// Flags of unlinkat(2).
 const AT_REMOVEDIR: u32 = 0x200;
@@ -80,17 +81,20 @@ impl LocalFs {
         let own = is_own(make.uid, self.ids.0) && is_own(make.gid, self.ids.1);
         let early = if own { Mode::from_bits_truncate(make.mode & 0o777) } else { Mode::empty() };
         let fd = retry(|| fcntl::openat(&dir.fd, name, flags, early))?;
-        let found = stat::fstat(&fd).map_err(errno)?;
+        let mut found = stat::fstat(&fd).map_err(errno)?;
         let differs = |is: u32, wanted: u32| wanted != KEEP && wanted != is;
-        if differs(found.st_uid, make.uid) || differs(found.st_gid, make.gid) {
-            self.own(fd.as_fd(), make)?;
-        }
+        let foreign = differs(found.st_uid, make.uid) || differs(found.st_gid, make.gid);
         let permissions = Mode::from_bits(make.mode & 0o7777).ok_or(Errno::EINVAL)?;
-        if found.st_mode & 0o7777 != permissions.bits() {
+        if foreign || found.st_mode & 0o7777 != permissions.bits() {
+            if foreign {
+                self.own(fd.as_fd(), make)?;
+            }
             retry(|| stat::fchmod(&fd, permissions))?;
+            found = stat::fstat(&fd).map_err(errno)?;
         }
         let path = self.reopen(fd.as_fd(), OFlag::O_PATH)?;
-        let (file, attr) = LocalFile::new(path, &dir.tree)?;
+        let file = LocalFile { fd: path, kind: mode::S_IFREG, tree: Arc::clone(&dir.tree) };
+        let attr = dir.tree.attr(&found);
         let handle = opened.then(|| LocalHandle::new(fd, file.kind, &dir.tree));
         Ok(MadeFile { file, attr, handle })
     }
@@ -100,7 +104,7 @@ impl LocalFs {
         if dir.kind != mode::S_IFDIR {
             return Err(Errno::ENOTDIR);
         }
-        if !std::sync::Arc::ptr_eq(&file.tree, &dir.tree) {
+        if !Arc::ptr_eq(&file.tree, &dir.tree) {
             return Err(Errno::EXDEV);
         }
         let old = super::fd_name(file.fd.as_fd());
@@ -117,7 +121,7 @@ impl LocalFs {
         if from.0.kind != mode::S_IFDIR || to.0.kind != mode::S_IFDIR {
             return Err(Errno::ENOTDIR);
         }
-        if !std::sync::Arc::ptr_eq(&from.0.tree, &to.0.tree) {
+        if !Arc::ptr_eq(&from.0.tree, &to.0.tree) {
             return Err(Errno::EXDEV);
         }
         let flags = RenameFlags::from_bits(flags).ok_or(Errno::EINVAL)?;

@@ -26,10 +26,12 @@ pub struct Limits {
     pub threads: usize,
     /// Whether to offer the extension; only where descriptors can be sent, on unix sockets.
     pub extension: bool,
+    /// Whether threads may bind themselves to the CPU that a client of the extension names.
+    pub follow: bool,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { fids: 65536, msize: 128 << 10, threads: 4, extension: true }
+        Self { fids: 65536, msize: 128 << 10, threads: 4, extension: true, follow: false }
     }
 }

@@ -25,8 +25,9 @@ pub(super) struct Near {
 }
 
 impl Near {
-    pub(super) fn new() -> Self {
-        let all = sched_getaffinity(Pid::from_raw(0)).ok();
+    /// Nobody moves unless `follow`.
+    pub(super) fn new(follow: bool) -> Self {
+        let all = if follow { sched_getaffinity(Pid::from_raw(0)).ok() } else { None };
         let several =
             |all: &CpuSet| (0..CpuSet::count()).filter(|cpu| all.is_set(*cpu) == Ok(true)).count() > 1;
         Self { all: all.filter(several), cpu: AtomicU32::new(ANY) }
@@ -62,7 +63,7 @@ mod tests {
     #[test]
     fn a_thread_follows_to_a_cpu_it_may_use_and_is_free_again() {
         let all = allowed();
-        let (near, last) = (Near::new(), *all.last().unwrap());
+        let (near, last) = (Near::new(true), *all.last().unwrap());
         near.set(u32::try_from(last).unwrap());
         near.follow();
         assert_eq!(allowed(), [last]);
@@ -71,5 +72,9 @@ mod tests {
             near.follow();
             assert_eq!(allowed(), all);
         }
+        let near = Near::new(false);
+        near.set(u32::try_from(last).unwrap());
+        near.follow();
+        assert_eq!(allowed(), all);
     }
 }

@@ -68,7 +68,7 @@ pub fn serve<B: Backend>(socket: OwnedFd, backend: &B, limits: Limits) -> Result
         socket,
         limits,
         flight: Flight::new(),
-        near: Near::new(),
+        near: Near::new(limits.follow),
         threads: AtomicUsize::new(1),
         idle: AtomicUsize::new(0),
         failed: Mutex::new(LockClass::Leaf, None),

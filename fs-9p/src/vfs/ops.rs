@@ -211,10 +211,12 @@ impl InodeOps for GoferInode {
         let renamed = self.fid.rename(name, &new_dir.fid, new_name, flags);
         self.changed();
         new_dir.changed();
-        renamed?;
-        // What stood at the new name may have lost its last.
-        self.shared.forget_nameless(|_| true);
-        Ok(())
+        renamed
+    }
+
+    fn lost_name(&self) {
+        self.changed();
+        self.shared.forget_nameless(|file| file.is_of(self));
     }
 
     fn readlink(&self, _cx: &OpCx<'_>) -> Result<Vec<u8>, Errno> {

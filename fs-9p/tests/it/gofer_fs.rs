@@ -148,6 +148,7 @@ fn names_are_made_moved_and_removed() {
         // Over a file that is open, which loses its last name but one, then its last.
         let (over, _) = root.create_open(&cx, b"over", 0o600, O_RDWR).unwrap();
         root.rename(&cx, b"over", &sub, b"hard", 0).unwrap();
+        inode.lost_name();
         assert_eq!(inode.metadata().unwrap().nlink, 1);
         assert!(world.find("sub/hard").unwrap().same(over.as_ref()));
         assert_eq!(world.find("over").unwrap_err(), Errno::ENOENT);
@@ -351,8 +352,10 @@ fn descriptors_of_removed_files_are_let_go() {
     root.unlink(&cx, b"a", &a).unwrap();
     root.rename(&cx, b"b", &root, b"c", 0).unwrap();
     drop(root.create_open(&cx, b"d", 0o600, O_RDWR).unwrap());
+    let replaced = world.find("c").unwrap();
     root.rename(&cx, b"d", &root, b"c", 0).unwrap();
-    drop(a);
+    replaced.lost_name();
+    drop((a, replaced));
     for _ in 0..40 {
         // Later calls take dropped fids along.
         world.find("c").unwrap();

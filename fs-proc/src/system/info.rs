@@ -24,7 +24,7 @@ fn uptime_ns(kernel: &Kernel) -> u64 {
 }
 
 /// User and system time that all processes have used.
-fn used_ns(kernel: &Kernel) -> (u64, u64) {
+pub(super) fn used_ns(kernel: &Kernel) -> (u64, u64) {
     let groups = kernel.thread_groups();
     let times = groups.iter().map(|g| g.cpu_times().plus(g.children_usage().cpu));
     times.fold((0, 0), |sum, t| (sum.0 + t.user_ns, sum.1 + t.system_ns))

@@ -1,5 +1,6 @@
 //! What is in `/proc` beside processes, and `/sys`: tables of names.
 
+mod cgroup;
 pub(crate) mod info;
 mod sys;
 mod sysfs;
@@ -9,6 +10,7 @@ use abi::Errno;
 use kernel::Kernel;
 use vfs::OpCx;
 
+pub(crate) use cgroup::CGROUP;
 pub(crate) use info::cpuinfo;
 pub use info::{RELEASE, VERSION};
 pub(crate) use sysfs::SYSFS;

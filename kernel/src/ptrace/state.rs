@@ -73,6 +73,8 @@ pub(super) enum FpuDone {
 /// A stop.
 #[derive(Debug)]
 pub(super) struct Stop {
+    /// Tells it from others of the thread.
+    pub number: u64,
     /// The signal, and the event above it: what wait4(2) tells.
     pub code: i32,
     /// What `PTRACE_GETSIGINFO` tells.
@@ -97,6 +99,8 @@ pub(super) struct State {
     /// What `PTRACE_GETEVENTMSG` tells.
     pub message: u64,
     pub stop: Option<Stop>,
+    /// How many stops there were.
+    pub stops: u64,
     /// A stop was asked for: `PTRACE_INTERRUPT`, a first stop, a stop of the whole process.
     pub trap: bool,
     /// Of a seized thread: its process was stopped, or goes on.

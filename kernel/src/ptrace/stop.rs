@@ -76,10 +76,11 @@ impl CurrentTask {
             let Some(tracer) = state.tracer.clone() else { return Resumed::Not };
             // Any stop is the one that was asked for.
             state.trap = false;
-            state.notify &= code >> 8 != event::STOP;
             self.tracing.note_traps(&state);
             state.message = message;
+            state.stops += 1;
             state.stop = Some(Stop {
+                number: state.stops,
                 code,
                 info,
                 regs: self.regs,
@@ -264,6 +265,12 @@ impl CurrentTask {
             self.tracing.heeded.store(stopping, Ordering::SeqCst);
             signal::count_stopped(self);
         }
+        {
+            // Before the process is looked at: what it does after that is told by one more stop.
+            let mut state = self.tracing.lock();
+            (state.trap, state.notify) = (false, false);
+            self.tracing.note_traps(&state);
+        }
         let stop_signal = job.signal();
         let seized = self.tracing.watches(watch::SEIZED);
         let reason = if seized {
@@ -274,12 +281,8 @@ impl CurrentTask {
             let code = stop_signal.map_or(0, Signal::number);
             Reason { code, why: CLD_STOPPED, message: 0, info: None }
         };
-        if reason.code == 0 {
-            // It goes on again.
-            let mut state = self.tracing.lock();
-            (state.trap, state.notify) = (false, false);
-            self.tracing.note_traps(&state);
-        } else {
+        // There is none if the process goes on again.
+        if reason.code != 0 {
             self.trace_stop(reason);
         }
         true

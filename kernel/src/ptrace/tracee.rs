@@ -226,10 +226,15 @@ impl Tracee {
 
     /// Lets the stopped thread do something, which takes it as long as it takes its platform.
     fn work(&self, work: FpuWork) -> Result<FpuDone, Errno> {
-        self.stopped(|stop| (stop.fpu_work, stop.fpu_done) = (Some(work), None))?;
+        let number = self.stopped(|stop| {
+            (stop.fpu_work, stop.fpu_done) = (Some(work), None);
+            stop.number
+        })?;
         self.task.waiter().wake_up();
         loop {
-            if let Some(done) = self.stopped(|stop| stop.fpu_done.take())? {
+            // In another stop, of its exit, it knows nothing of this.
+            let done = self.stopped(|stop| (stop.number == number).then(|| stop.fpu_done.take()))?;
+            if let Some(done) = done.ok_or(Errno::ESRCH)? {
                 return Ok(done);
             }
             self.tracer.waiter().wait();

@@ -75,7 +75,7 @@ fn do_default(cur: &mut CurrentTask, info: &SigInfo, continued: u64) {
         DefaultAction::Stop => {
             let from_job_control = info.signal != Signal::SIGSTOP;
             let void = group.signals().job.continued() != continued;
-            if !void && !(from_job_control && group.is_in_orphaned_process_group()) {
+            if !(void || from_job_control && group.is_in_orphaned_process_group()) {
                 stop::begin(cur, info.signal);
             }
         }

@@ -62,6 +62,9 @@ impl Asm {
     pub(crate) fn exec(self) -> Self {
         self.syscall(nr::execve)
     }
+    pub(crate) fn load_files(self) -> Self {
+        self.syscall(nr::uselib)
+    }
     pub(crate) fn pause_for_ever(self) -> Self {
         let start = Self::new().syscall(nr::pause);
         let back = u8::try_from(start.0.len() + 2).expect("small").wrapping_neg();

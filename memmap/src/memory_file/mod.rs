@@ -308,7 +308,14 @@ impl MemoryFile {
         let (start, len) =
             (i64::try_from(range.start).map_err(wide)?, i64::try_from(range.len()).map_err(wide)?);
         let done = nix::fcntl::fallocate(&self.shared.fd, FallocateFlags::FALLOC_FL_KEEP_SIZE, start, len);
-        done.map_err(|_host| Errno::ENOMEM)
+        done.map_err(|_host| Errno::ENOMEM)?;
+        if self.own_limit() != u64::MAX {
+            // What was never touched the host calls a hole, wherever there is memory for it, and holes are not counted.
+            for at in (range.start..range.end).step_by(usize::try_from(PAGE).unwrap_or(4096)) {
+                self.read_at(at, &mut [0]);
+            }
+        }
+        Ok(())
     }
 
     /// How many of the pages from the range's start have no reference but the caller's, in bytes.

@@ -241,11 +241,23 @@ impl MemoryManager {
     /// # Errors
     /// `EFAULT` where nothing is mapped, `ENOMEM`.
     pub fn read_bytes_force(&self, addr: u64, into: &mut [u8]) -> Result<usize, Errno> {
+        if let Some(done) = self.read_vdso(addr, into) {
+            return Ok(done);
+        }
         let done = self.read_all(addr, into, Want::ForceRead)?;
         if let Some(patches) = &self.patches {
             patches.hide(addr, into.get_mut(..done).unwrap_or_default());
         }
         Ok(done)
+    }
+
+    /// Loads from the vDSO, which is no mapping made here.
+    fn read_vdso(&self, addr: u64, into: &mut [u8]) -> Option<usize> {
+        let offset = usize::try_from(addr.checked_sub(self.platform.vdso()?)?).ok()?;
+        let found = self.platform.vdso_code().get(offset..).filter(|found| !found.is_empty())?;
+        let len = found.len().min(into.len());
+        into.get_mut(..len)?.copy_from_slice(found.get(..len)?);
+        Some(len)
     }
 
     /// Stores bytes as ptrace(2) and `/proc/PID/mem` do, whatever the protections of private mappings; tells how many.

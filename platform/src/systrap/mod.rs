@@ -142,6 +142,10 @@ impl Platform for Systrap {
         self.0.template.vdso()
     }
 
+    fn vdso_code(&self) -> &'static [u8] {
+        crate::host::vdso_code()
+    }
+
     fn vdso_parts(&self) -> Vec<Range<u64>> {
         self.0.template.vdso_parts()
     }

@@ -14,7 +14,7 @@ use crate::cli::Global;
 use crate::container::Container;
 use crate::follow::{self, RawTerminal};
 use crate::state::Status;
-use crate::{console, log};
+use crate::{console, launch, log};
 
 /// What `exec` takes.
 #[derive(Args, Debug)]
@@ -121,7 +121,7 @@ pub(crate) fn run(global: &Global, args: &Exec) -> Result<i32> {
         Status::Stopped => bail!("cannot exec in a stopped container"),
         Status::Creating => bail!("cannot exec in a container that is being created"),
     }
-    let process = process(&container, args)?;
+    let process = launch::allowed(global, process(&container, args)?);
     let tty = match (&args.console_socket, process.terminal, args.detach) {
         (Some(_), true, _) => None,
         (None, true, true) => bail!("a terminal with --detach needs --console-socket"),

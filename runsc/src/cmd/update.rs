@@ -151,7 +151,9 @@ pub(crate) fn run(global: &Global, args: &Update) -> Result<i32> {
     let tasks = wanted.pids.as_ref().filter(|pids| pids.limit != 0).map(|_| wanted.task_limit().unwrap_or(0));
     let limit = wanted.memory.as_ref().and_then(|memory| memory.limit).filter(|limit| *limit != 0);
     let memory = limit.map(|_| wanted.memory_limit().unwrap_or(0));
-    container.ask(&Request::Limit { tasks, memory })?;
+    let quota = wanted.cpu.as_ref().and_then(|cpu| cpu.quota).filter(|quota| *quota != 0);
+    let cpu = quota.map(|_| wanted.cpu_limit().unwrap_or((0, 0)));
+    container.ask(&Request::Limit { tasks, memory, cpu })?;
     Ok(0)
 }
 

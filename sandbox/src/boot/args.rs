@@ -46,6 +46,8 @@ pub struct BootArgs {
     pub task_limit: Option<u64>,
     /// How many bytes of memory programs are told there are.
     pub memory_limit: Option<u64>,
+    /// How many microseconds of processor time programs are told that they get in how many.
+    pub cpu_limit: Option<(u64, u64)>,
     /// Whether there is a file that events are told to.
     pub events: bool,
     /// Whether the root is read-only for the container.

@@ -203,13 +203,16 @@ mod tests {
         let line = log.line("x", json!({"text": "y".repeat(1000)}));
         let total = 1000;
         (0..total).for_each(|_| log.put(&line));
-        let taken = drain(&mut reader);
-        assert!(taken.iter().all(|event| event["event"] == "x"), "{taken:?}");
+        let mut told = drain(&mut reader);
+        assert!(told.len() < 100, "{} lines in a pipe", told.len());
         log.put(&line);
-        let rest = drain(&mut reader);
-        let lost = rest[0]["count"].as_u64().unwrap();
-        assert_eq!((rest[0]["event"].as_str(), rest.len()), (Some("lost"), 2));
-        assert_eq!(lost + taken.len() as u64, total);
+        told.extend(drain(&mut reader));
+        assert_eq!(told.last().map(|event| event["event"] == "x"), Some(true));
+        // Where a line has no room, one that says so may have.
+        let taken = told.iter().filter(|event| event["event"] == "x").count() as u64;
+        let lost: u64 = told.iter().filter_map(|event| event["count"].as_u64()).sum();
+        assert!(lost > 0);
+        assert_eq!(taken + lost, total + 1);
         drop(reader);
         log.put(&line);
         assert_eq!(log.lost.load(Ordering::Relaxed), 1);

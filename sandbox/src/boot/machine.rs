@@ -77,6 +77,7 @@ impl Machine {
         if let Some(limit) = args.task_limit {
             kernel.quota().set_tasks(limit);
         }
+        kernel.quota().set_cpu(args.cpu_limit);
         if let Some(name) = &args.domainname {
             kernel.uts().set_domainname(name.as_bytes());
         }
@@ -85,15 +86,14 @@ impl Machine {
         kernel
     }
 
-    /// Sets kernel parameters. Those that the sandbox's kernel does not have, or that do not act in it, stay as they are.
+    /// Sets the kernel parameters that are names.
     pub(super) fn set_parameters(kernel: &Kernel, args: &BootArgs) {
         for (name, value) in &args.sysctl {
             match name.as_str() {
                 "kernel.hostname" => kernel.uts().set_hostname(value.as_bytes()),
                 "kernel.domainname" => kernel.uts().set_domainname(value.as_bytes()),
-                _ => report::line(&format!(
-                    "ignored: linux.sysctl: {name}: nothing of the sandbox depends on it"
-                )),
+                // The others are set in the container's tree.
+                _ => {}
             }
         }
     }

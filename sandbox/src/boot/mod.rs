@@ -18,6 +18,7 @@ mod sandbox;
 mod schedule;
 mod server;
 mod stream;
+mod sysctl;
 mod terminal;
 mod watch;
 
@@ -29,6 +30,7 @@ use kernel::ExitStatus;
 
 pub use args::{BootArgs, GuestMount};
 pub(crate) use confine::leave_host;
+pub use mount_options::file_system_options;
 
 use crate::control::{Channel, ChannelError, Request, Response};
 use crate::launch::CHANNEL_FD;

@@ -63,6 +63,12 @@ const IGNORED: &[&str] = &[
     "ridmap",
 ];
 
+/// The options that are for the file system itself, joined by commas.
+#[must_use]
+pub fn file_system_options(options: &[String]) -> String {
+    parse(options).data
+}
+
 /// Reads options.
 pub(super) fn parse(options: &[String]) -> MountOptions {
     let mut parsed = MountOptions::default();

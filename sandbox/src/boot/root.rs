@@ -18,16 +18,25 @@ use crate::spec::Device;
 
 /// Why the tree cannot be built.
 #[derive(Debug, thiserror::Error)]
-#[error("{what} {}: {errno}", String::from_utf8_lossy(path))]
-pub(crate) struct TreeError {
-    what: &'static str,
-    path: Vec<u8>,
-    errno: Errno,
+pub(crate) enum TreeError {
+    /// A part of it.
+    #[error("{what} {}: {errno}", String::from_utf8_lossy(path))]
+    At {
+        /// What was to be done.
+        what: &'static str,
+        /// Where.
+        path: Vec<u8>,
+        /// What came of it.
+        errno: Errno,
+    },
+    /// A kernel parameter cannot be set.
+    #[error("{0}")]
+    Sysctl(String),
 }
 
 /// Says what failed where.
 fn at<'a>(what: &'static str, path: &'a [u8]) -> impl FnOnce(Errno) -> TreeError + 'a {
-    move |errno| TreeError { what, path: path.to_vec(), errno }
+    move |errno| TreeError::At { what, path: path.to_vec(), errno }
 }
 
 /// Builds the tree.
@@ -67,6 +76,7 @@ impl<'a> Builder<'a> {
             self.mount(mount)?;
         }
         self.devices()?;
+        super::sysctl::set_all(&self.vfs(), &self.args.sysctl).map_err(TreeError::Sysctl)?;
         for path in &self.args.masked_paths {
             self.mask(path.as_bytes())?;
         }
@@ -124,8 +134,7 @@ impl<'a> Builder<'a> {
         let source = guest.mount.source.as_deref().map_or(kind.as_bytes(), |s| s.as_os_str().as_bytes());
         self.make_directories(target).map_err(at("make", target))?;
         let (kind, data, flags) = match kind {
-            // There are no control groups to show.
-            "cgroup" | "cgroup2" => ("tmpfs", "mode=755".to_owned(), options.flags | MS_RDONLY),
+            "cgroup" | "cgroup2" => ("cgroup2", String::new(), options.flags | MS_RDONLY),
             kind => (kind, options.data, options.flags),
         };
         self.vfs()

@@ -80,6 +80,7 @@ impl Sandbox {
             kernel.quota().set_memory(limit);
             kernel.memory_file().set_own_limit(limit);
         }
+        kernel.quota().set_cpu(args.cpu_limit);
         events::observe(&kernel, fds.events.take(), &args.id);
         memory::record(&kernel, fds.oom_record);
         let container = self.build(kernel, &gofer, args)?;

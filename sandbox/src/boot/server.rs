@@ -198,8 +198,11 @@ impl Server {
                 Ok(())
             }
             Request::Stacks => return channel.send(&Response::Text(self.stacks()), &[]),
-            Request::Limit { tasks, memory } => {
+            Request::Limit { tasks, memory, cpu } => {
                 self.limit(tasks, memory);
+                if let Some(limit) = cpu {
+                    self.container.kernel.quota().set_cpu(Some(limit).filter(|(quota, _)| *quota > 0));
+                }
                 Ok(())
             }
             Request::Resize { pid, rows, columns } => {

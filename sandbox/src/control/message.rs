@@ -69,6 +69,9 @@ pub enum Request {
         tasks: Option<u64>,
         /// How many bytes of memory programs are told there are; likewise.
         memory: Option<u64>,
+        /// How many microseconds of processor time programs are told that they get in how many; likewise.
+        #[serde(default)]
+        cpu: Option<(u64, u64)>,
     },
     /// A terminal has a new size.
     Resize {

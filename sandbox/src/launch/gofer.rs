@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::OFlag;
 use nix::mount::MsFlags;
 
+use super::user_namespace::Mapper;
 use super::{BeforeHooks, CHANNEL_FD, HostTree, LaunchArgs, LaunchError, caps, host, root, user_namespace};
 use crate::control::{Channel, ChannelError};
 use crate::spec::Hook;
@@ -123,9 +124,12 @@ struct Spaces {
 impl Spaces {
     /// Makes them.
     fn new(args: &LaunchArgs) -> io::Result<Self> {
-        let make = |tree: &HostTree| tree.ids.as_ref().map(|(ids, _)| user_namespace::make(ids)).transpose();
+        let make = |tree: &HostTree| {
+            let ids = tree.ids.as_ref();
+            ids.map(|(ids, _)| user_namespace::make(ids, Mapper::Privileged)).transpose()
+        };
         Ok(Self {
-            own: args.ids.as_ref().map(user_namespace::make).transpose()?,
+            own: args.ids.as_ref().map(|ids| user_namespace::make(ids, Mapper::Privileged)).transpose()?,
             trees: args.trees.iter().map(make).collect::<io::Result<_>>()?,
         })
     }
@@ -152,7 +156,11 @@ fn prepare(trees: &[HostTree], spaces: &Spaces) -> Result<OwnedFd, String> {
     let mut clones = Vec::new();
     for (tree, space) in trees.iter().zip(&spaces.trees) {
         let name = |error: io::Error| format!("{}: {error}", tree.source.display());
-        let clone = sys::clone_mounts(&tree.source, tree.recursive).map_err(name)?;
+        let clone = match &tree.overlay {
+            Some(options) => root::overlay(options),
+            None => sys::clone_mounts(&tree.source, tree.recursive),
+        };
+        let clone = clone.map_err(name)?;
         let readonly = if tree.readonly { libc::MOUNT_ATTR_RDONLY } else { 0 };
         let attributes = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | readonly;
         sys::restrict_mounts(clone.as_fd(), attributes).map_err(name)?;

@@ -1,6 +1,7 @@
 //! Starts the processes of a sandbox: gofer and sentry, side by side, each by its own copy of this program.
 mod caps;
 mod gofer;
+mod namespace;
 mod nobody;
 mod program;
 mod proxy;
@@ -23,9 +24,11 @@ use crate::sys;
 
 pub(crate) use caps::drop_all as drop_all_capabilities;
 pub(crate) use gofer::mount_point;
+pub use namespace::open_namespace;
 pub(crate) use proxy::{FIRST, READY};
 pub use proxy::{ProxyArgs, proxy};
 pub(crate) use root::become_empty;
+pub use user_namespace::{Mapper, become_root_of};
 
 /// The descriptor number at which either process finds its channel.
 pub(crate) const CHANNEL_FD: i32 = 3;
@@ -35,6 +38,8 @@ pub(crate) const CHANNEL_FD: i32 = 3;
 pub struct HostTree {
     /// Where it lies on the host.
     pub source: PathBuf,
+    /// The options of an overlay of host directories, which is mounted for the gofer alone; `source` is no more than its name then.
+    pub overlay: Option<String>,
     /// Whether what is mounted below it belongs to it.
     pub recursive: bool,
     /// Whether the gofer itself may not write to it.
@@ -64,6 +69,8 @@ pub struct LaunchArgs {
     pub report: OwnedFd,
     /// Files that each process writes `0` to first, to become a member of control groups.
     pub doors: Vec<OwnedFd>,
+    /// The network namespace that the sentry lives in; one of its own if missing.
+    pub network: Option<OwnedFd>,
     /// The user namespace whose root the gofer is; this process's if missing.
     pub ids: Option<IdMappings>,
     /// What runs in the gofer's namespaces, before it takes copies of the mounts that it serves.

@@ -2,18 +2,15 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
-use nix::unistd::{Gid, Uid};
+use super::namespace::fork_in_network;
+use super::{LaunchError, host, user_namespace};
 
-use super::{LaunchError, host};
-use crate::sys;
-
-/// The namespaces of such a process: all that are empty when they are new.
+/// The namespaces of such a process, besides that of the network: all that are empty when they are new.
 const NAMESPACES: i32 = libc::CLONE_NEWUSER
     | libc::CLONE_NEWNS
     | libc::CLONE_NEWPID
     | libc::CLONE_NEWIPC
     | libc::CLONE_NEWUTS
-    | libc::CLONE_NEWNET
     | libc::CLONE_NEWCGROUP;
 
 /// The user and group nobody.
@@ -27,11 +24,7 @@ impl Gate {
     /// Waits, and becomes root of the new user namespace, who is nobody outside.
     pub(super) fn pass(self) -> io::Result<()> {
         while nix::unistd::read(&self.0, &mut [0]) == Err(nix::Error::EINTR) {}
-        nix::unistd::setgroups(&[])?;
-        let (user, group) = (Uid::from_raw(0), Gid::from_raw(0));
-        nix::unistd::setresgid(group, group, group)?;
-        nix::unistd::setresuid(user, user, user)?;
-        Ok(())
+        user_namespace::become_root()
     }
 }
 
@@ -54,21 +47,36 @@ pub(super) struct Parent {
 impl Parent {
     /// Maps its ids, and lets it go on.
     pub(super) fn admit(self) -> Result<(), LaunchError> {
-        let map = format!("0 {NOBODY} 1");
-        for file in ["gid_map", "uid_map"] {
-            let path = format!("/proc/{}/{file}", self.pid);
-            std::fs::write(path, &map).map_err(host("map nobody into the sandbox"))?;
-        }
+        self.map("gid_map", nix::unistd::getegid().as_raw())?;
+        self.map("uid_map", nix::unistd::geteuid().as_raw())?;
         // Closing opens the gate.
         drop(self.gate);
         Ok(())
     }
 }
 
-/// fork(2) into such namespaces, for a process of one thread.
-pub(super) fn fork(what: &'static str) -> Result<Forked, LaunchError> {
+impl Parent {
+    /// Makes root of its user namespace nobody outside; a caller who is not root of the host may have none to give but itself.
+    fn map(&self, file: &str, own: u32) -> Result<(), LaunchError> {
+        let write = |file: &str, text: String| std::fs::write(format!("/proc/{}/{file}", self.pid), text);
+        let written = match write(file, format!("0 {NOBODY} 1")) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                if file == "gid_map" {
+                    // Without this an ordinary user may give no group.
+                    write("setgroups", "deny".to_owned()).map_err(host("give up groups"))?;
+                }
+                write(file, format!("0 {own} 1"))
+            }
+            other => other,
+        };
+        written.map_err(host("map nobody into the sandbox"))
+    }
+}
+
+/// fork(2) into such namespaces, or into this one of the network, for a process of one thread.
+pub(super) fn fork(what: &'static str, network: Option<&OwnedFd>) -> Result<Forked, LaunchError> {
     let (go, gate) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(|e| host("pipe")(e.into()))?;
-    Ok(match sys::fork_into(NAMESPACES).map_err(host(what))? {
+    Ok(match fork_in_network(network, NAMESPACES).map_err(host(what))? {
         Some(pid) => Forked::Parent(Parent { pid, gate }),
         None => Forked::Child(Gate(go)),
     })

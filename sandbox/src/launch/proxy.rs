@@ -37,7 +37,7 @@ pub fn proxy(args: &ProxyArgs<'_>) -> Result<i32, LaunchError> {
     let program = program::of_this_process().map_err(host("open this program"))?;
     let (answer, told) =
         nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(|e| host("pipe")(e.into()))?;
-    let gate = match nobody::fork("start a process that stays behind")? {
+    let gate = match nobody::fork("start a process that stays behind", None)? {
         Forked::Parent(proxy) => {
             drop(told);
             let mut guard = Guard(vec![proxy.pid]);

@@ -28,13 +28,31 @@ pub(super) fn begin(flags: MsFlags) -> io::Result<()> {
     Ok(())
 }
 
+/// Mounts an overlay of host directories that nobody else sees, overlayfs(5); not part of any tree afterwards.
+pub(super) fn overlay(options: &str) -> io::Result<OwnedFd> {
+    mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)?;
+    // Directories below the workshop are found before it is covered.
+    mount(Some("overlay"), WORKSHOP, Some("overlay"), MsFlags::empty(), Some(options))?;
+    let tree = crate::sys::clone_mounts(Path::new(WORKSHOP), false);
+    umount2(WORKSHOP, MntFlags::MNT_DETACH)?;
+    tree
+}
+
 /// Opens /proc/self/fd in a proc that shows this process's PID namespace and nothing of the host's kernel, and that no
 /// tree has afterwards.
 pub(super) fn own_files() -> io::Result<OwnedFd> {
     let at = format!("{WORKSHOP}/proc");
     std::fs::create_dir(&at)?;
-    mount(Some("proc"), at.as_str(), Some("proc"), restricted(), Some("subset=pid"))?;
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    match mount(Some("proc"), at.as_str(), Some("proc"), restricted(), Some("subset=pid")) {
+        Ok(()) => {}
+        // In a user namespace where parts of proc are hidden there can be no other; what it has of others is not theirs to see.
+        Err(nix::Error::EPERM) => {
+            std::fs::remove_dir(&at)?;
+            return Ok(nix::fcntl::open("/proc/self/fd", flags, Mode::empty())?);
+        }
+        Err(error) => return Err(error.into()),
+    }
     let fd = nix::fcntl::open(format!("{at}/self/fd").as_str(), flags, Mode::empty())?;
     umount2(at.as_str(), MntFlags::MNT_DETACH)?;
     std::fs::remove_dir(&at)?;
@@ -90,12 +108,33 @@ const KERNEL_VIEWS: [&str; 18] = [
 /// looked at and never opened.
 pub(super) fn drop_kernel_views(below: &Path, nodes: &[PathBuf]) -> io::Result<()> {
     let table = std::fs::read_to_string("/proc/self/mountinfo")?;
-    for point in kernel_views(&table, &format!("{}/", below.display())) {
+    // Those below others first, as long as their paths lead to them.
+    for point in kernel_views(&table, &format!("{}/", below.display())).into_iter().rev() {
         if nodes.iter().any(|node| node.as_os_str() == point.as_str()) {
             continue;
         }
-        // Gone already, where it was below another.
-        let _gone = umount2(point.as_str(), MntFlags::MNT_DETACH);
+        // In a user namespace what the host has mounted stays; it can be covered.
+        if umount2(point.as_str(), MntFlags::MNT_DETACH) == Err(nix::Error::EINVAL) {
+            cover(Path::new(&point))?;
+        }
+    }
+    Ok(())
+}
+
+/// Puts nothing over what is at a path, if anything is.
+fn cover(point: &Path) -> io::Result<()> {
+    let flags = restricted() | MsFlags::MS_RDONLY;
+    match std::fs::symlink_metadata(point) {
+        Ok(found) if found.is_dir() => {
+            mount(Some("none"), point, Some("tmpfs"), flags, Some("size=4k,mode=755"))?;
+        }
+        Ok(_) => {
+            let empty = Path::new(WORKSHOP).join("empty");
+            std::fs::write(&empty, "")?;
+            mount(Some(&empty), point, NONE, MsFlags::MS_BIND, NONE)?;
+        }
+        // It was below another.
+        Err(_) => {}
     }
     Ok(())
 }

@@ -22,7 +22,7 @@ pub(super) fn start(
     report: BorrowedFd<'_>,
     args: &LaunchArgs,
 ) -> Result<i32, LaunchError> {
-    let gate = match nobody::fork("start the sentry")? {
+    let gate = match nobody::fork("start the sentry", args.network.as_ref())? {
         Forked::Parent(sentry) => {
             let pid = sentry.pid;
             super::adjust_oom_score(pid, args)?;

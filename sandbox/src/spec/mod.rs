@@ -97,6 +97,12 @@ impl Mount {
         self.kind.as_deref() == Some("bind") || self.options.iter().any(|o| o == "bind" || o == "rbind")
     }
 
+    /// Whether it shows directories of the host as layers of one.
+    #[must_use]
+    pub fn is_overlay(&self) -> bool {
+        self.kind.as_deref() == Some("overlay") && !self.is_bind()
+    }
+
     /// Whether the option is given.
     #[must_use]
     pub fn has(&self, option: &str) -> bool {

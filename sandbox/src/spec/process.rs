@@ -52,6 +52,20 @@ pub struct Capabilities {
     pub ambient: Vec<String>,
 }
 
+impl Capabilities {
+    /// Takes one out of every set.
+    pub fn remove(&mut self, name: &str) {
+        let sets = [
+            &mut self.bounding,
+            &mut self.effective,
+            &mut self.inheritable,
+            &mut self.permitted,
+            &mut self.ambient,
+        ];
+        sets.into_iter().for_each(|set| set.retain(|capability| capability != name));
+    }
+}
+
 /// A limit, setrlimit(2).
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Rlimit {

@@ -185,6 +185,15 @@ impl Resources {
         u64::try_from(limit).ok().filter(|limit| *limit > 0)
     }
 
+    /// How many microseconds of processor time it may have in how many, if that is limited.
+    #[must_use]
+    pub fn cpu_limit(&self) -> Option<(u64, u64)> {
+        const PERIOD: u64 = 100_000;
+        let cpu = self.cpu.as_ref()?;
+        let quota = u64::try_from(cpu.quota?).ok().filter(|quota| *quota > 0)?;
+        Some((quota, cpu.period.filter(|period| *period > 0).unwrap_or(PERIOD)))
+    }
+
     /// How many bytes of memory it may have, if that is limited.
     #[must_use]
     pub fn memory_limit(&self) -> Option<u64> {

@@ -41,40 +41,71 @@ fn of_tracee(cx: &Cx<'_>, tracee: &Tracee, request: u64, addr: u64, data: u64) -
     match request {
         request::PEEKTEXT | request::PEEKDATA => peek(cx, tracee, addr, data)?,
         request::POKETEXT | request::POKEDATA => poke(tracee, addr, data)?,
-        request::PEEKUSER => UserPtr::new(data).write(cx, &registers::peek_user(tracee, addr)?)?,
-        request::POKEUSER => registers::poke_user(tracee, addr, data)?,
-        request::GETREGS => registers::get_all(cx, tracee, data)?,
-        request::SETREGS => registers::set_all(cx, tracee, data)?,
-        request::GETFPREGS => registers::get_fpu(cx, tracee, data)?,
-        request::SETFPREGS => registers::set_fpu(cx, tracee, data)?,
-        request::GETREGSET => registers::get_set(cx, tracee, addr, UserPtr::new(data))?,
-        request::SETREGSET => registers::set_set(cx, tracee, addr, UserPtr::new(data))?,
-        request::ARCH_PRCTL => registers::arch_prctl(cx, tracee, data, addr)?,
-        request::CONT => resume(tracee, Resume::Continue, data)?,
-        request::SYSCALL => resume(tracee, Resume::Syscall, data)?,
-        request::SINGLESTEP => resume(tracee, Resume::Step, data)?,
-        request::SYSEMU => resume(tracee, Resume::Emulate, data)?,
-        request::SYSEMU_SINGLESTEP => resume(tracee, Resume::EmulateStep, data)?,
-        request::DETACH => tracee.detach(signal_number(data)?)?,
-        request::LISTEN => tracee.listen()?,
+        request::PEEKSIGINFO => return info::peek_siginfo(cx, tracee, addr, data),
+        request::GET_SYSCALL_INFO => return info::get_syscall_info(cx, tracee, addr, data),
+        request::SET_SYSCALL_INFO => info::set_syscall_info(cx, tracee, addr, data)?,
+        request::CONT
+        | request::SINGLESTEP
+        | request::SYSCALL
+        | request::SYSEMU
+        | request::SYSEMU_SINGLESTEP
+        | request::DETACH
+        | request::LISTEN => go_on(tracee, request, data)?,
+        request::SETOPTIONS
+        | request::OLDSETOPTIONS
+        | request::GETEVENTMSG..=request::SETSIGINFO
+        | request::GETSIGMASK
+        | request::SETSIGMASK => of_state(cx, tracee, request, addr, data)?,
+        _ => of_registers(cx, tracee, request, addr, data)?,
+    }
+    Ok(0)
+}
+
+/// The requests that let a thread go on, or not yet.
+fn go_on(tracee: &Tracee, request: u64, data: u64) -> Result<(), Errno> {
+    let how = match request {
+        request::LISTEN => return tracee.listen(),
+        request::DETACH => return tracee.detach(signal_number(data)?),
+        request::SYSCALL => Resume::Syscall,
+        request::SINGLESTEP => Resume::Step,
+        request::SYSEMU => Resume::Emulate,
+        request::SYSEMU_SINGLESTEP => Resume::EmulateStep,
+        _ => Resume::Continue,
+    };
+    tracee.resume(how, signal_number(data)?)
+}
+
+/// The requests about the stop, and the thread's signals.
+fn of_state(cx: &Cx<'_>, tracee: &Tracee, request: u64, addr: u64, data: u64) -> Result<(), Errno> {
+    match request {
         request::SETOPTIONS | request::OLDSETOPTIONS => {
             let options = u32::try_from(data).ok().filter(|o| o & !option::ALL == 0);
             tracee.set_options(options.ok_or(Errno::EINVAL)?);
+            Ok(())
         }
-        request::GETEVENTMSG => UserPtr::new(data).write(cx, &tracee.message())?,
-        request::GETSIGINFO => UserPtr::new(data).write(cx, &tracee.siginfo()?.to_wire())?,
-        request::SETSIGINFO => tracee.set_siginfo(&UserPtr::new(data).read(cx)?)?,
-        request::PEEKSIGINFO => return info::peek_siginfo(cx, tracee, addr, data),
-        request::GETSIGMASK | request::SETSIGMASK if addr != size_of::<SigSet>() as u64 => {
-            return Err(Errno::EINVAL);
-        }
-        request::GETSIGMASK => UserPtr::new(data).write(cx, &tracee.signal_mask())?,
-        request::SETSIGMASK => tracee.set_signal_mask(UserPtr::new(data).read(cx)?)?,
-        request::GET_SYSCALL_INFO => return info::get_syscall_info(cx, tracee, addr, data),
-        request::SET_SYSCALL_INFO => info::set_syscall_info(cx, tracee, addr, data)?,
-        _ => return Err(cx.unsupported("ptrace: unknown request", Errno::EIO)),
+        request::GETEVENTMSG => UserPtr::new(data).write(cx, &tracee.message()),
+        request::GETSIGINFO => UserPtr::new(data).write(cx, &tracee.siginfo()?.to_wire()),
+        request::SETSIGINFO => tracee.set_siginfo(&UserPtr::new(data).read(cx)?),
+        _ if addr != size_of::<SigSet>() as u64 => Err(Errno::EINVAL),
+        request::GETSIGMASK => UserPtr::new(data).write(cx, &tracee.signal_mask()),
+        _ => tracee.set_signal_mask(UserPtr::new(data).read(cx)?),
     }
-    Ok(0)
+}
+
+/// The requests about registers, and unknown ones.
+fn of_registers(cx: &Cx<'_>, tracee: &Tracee, request: u64, addr: u64, data: u64) -> Result<(), Errno> {
+    match request {
+        request::PEEKUSER => UserPtr::new(data).write(cx, &registers::peek_user(tracee, addr)?),
+        request::POKEUSER => registers::poke_user(tracee, addr, data),
+        request::GETREGS => registers::get_all(cx, tracee, data),
+        request::SETREGS => registers::set_all(cx, tracee, data),
+        request::GETFPREGS => registers::get_fpu(cx, tracee, data),
+        request::SETFPREGS => registers::set_fpu(cx, tracee, data),
+        request::GETREGSET => registers::get_set(cx, tracee, addr, UserPtr::new(data)),
+        request::SETREGSET => registers::set_set(cx, tracee, addr, UserPtr::new(data)),
+        request::ARCH_PRCTL => registers::arch_prctl(cx, tracee, data, addr),
+        _ => Err(cx.unsupported("ptrace: unknown request", Errno::EIO)),
+    }
 }
 
 /// The bytes of a word of the other memory; all of them are there, or it is an error.
@@ -97,8 +128,4 @@ fn poke(tracee: &Tracee, addr: u64, data: u64) -> Result<(), Errno> {
 fn signal_number(data: u64) -> Result<i32, Errno> {
     let number = i32::try_from(data).map_err(|_wide| Errno::EIO)?;
     if number == 0 || Signal::new(number).is_some() { Ok(number) } else { Err(Errno::EIO) }
-}
-
-fn resume(tracee: &Tracee, how: Resume, data: u64) -> Result<(), Errno> {
-    tracee.resume(how, signal_number(data)?)
 }

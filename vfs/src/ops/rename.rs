@@ -170,7 +170,8 @@ impl Vfs<'_> {
             new_dir.dentry.move_child(&names.target, &old_dir.dentry, names.old_name);
             names.source.set_place(&new_dir.dentry, names.new_name);
         } else {
-            if names.target.inode().is_some() {
+            if let Some(target) = names.target.inode() {
+                target.lost_name();
                 names.target.set_unlinked();
                 new_dir.mount.sb().cache.release(&names.target);
             }

@@ -3,7 +3,7 @@
 use crate::bundle::{Runtime, Scratch};
 use crate::run::{self, Output};
 use anyhow::{Context, Result, ensure};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::Duration;
 
@@ -16,6 +16,8 @@ pub(super) const IMAGE: &str = "sentrybox-test";
 #[derive(Debug)]
 pub(super) struct Dockerd {
     child: Child,
+    /// Where it keeps what it needs while it runs.
+    exec: PathBuf,
     /// Where it listens.
     pub(super) socket: String,
     /// A folder for files of the tests.
@@ -37,15 +39,16 @@ impl Dockerd {
         let data = run::target("docker")?;
         let own = run::unique("/run/sentrybox-docker");
         let socket = format!("unix://{own}.sock");
+        let exec = PathBuf::from(format!("{own}.exec"));
         let log = std::fs::File::create(data.join("dockerd.log"))?;
         let mut command = Command::new("dockerd");
-        command.arg("--data-root").arg(data.join("data")).arg("--exec-root").arg(format!("{own}.exec"));
+        command.arg("--data-root").arg(data.join("data")).arg("--exec-root").arg(&exec);
         command.arg("--pidfile").arg(scratch.0.join("pid")).arg("-H").arg(&socket);
         command.arg("--add-runtime").arg(format!("runsc={}", runtime.path.display()));
         command.args(["--default-runtime=runsc", "--iptables=false", "--ip6tables=false", "--bridge=none"]);
         command.stdout(log.try_clone()?).stderr(log);
         let child = command.spawn().context("start dockerd")?;
-        let daemon = Self { child, socket, scratch };
+        let daemon = Self { child, exec, socket, scratch };
         run::until("dockerd answers (see target/docker/dockerd.log)", LIMIT, || {
             daemon.docker(&["version"]).ok().filter(|out| out.code == 0)
         })?;
@@ -118,6 +121,7 @@ impl Drop for Dockerd {
             let _gone_already = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
         }
         drop(run::wait_deadline(&mut self.child, Duration::from_secs(20)));
+        drop(std::fs::remove_dir_all(&self.exec));
     }
 }
 

@@ -22,9 +22,9 @@ pub(super) const CASES: &[Case] = &[
     ("exec --cap", |s| {
         prints(
             s,
-            &["--cap", "CAP_NET_RAW"],
+            &["--cap", "CAP_SYS_CHROOT"],
             &["sh", "-c", "grep CapBnd /proc/self/status | cut -f2"],
-            "00000000280020e3",
+            "00000000280400e3",
         )
     }),
     ("exec --process", from_file),

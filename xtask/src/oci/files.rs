@@ -6,6 +6,7 @@ use super::{Case, Inside};
 use crate::bundle::Scratch;
 use crate::run;
 use anyhow::{Result, ensure};
+use serde_json::json;
 use std::process::Command;
 
 const fn inside(name: &'static str, patch: &'static str, script: &'static str, want: &'static str) -> Inside {
@@ -217,6 +218,7 @@ pub(super) const CASES: &[Case] = &[
     }),
     ("mounts: links of the root do not lead out of it", links_stay_inside),
     ("mounts: flags of a tmpfs", mount_flags),
+    ("mounts: an overlay of the host's directories", overlay),
     ("config.json: none is an error", no_config),
     ("config.json: no JSON is an error", bad_config),
 ];
@@ -243,6 +245,38 @@ impl Drop for Root {
         let dir = self.0.0.display();
         drop(run::check(Command::new("sh").args(["-c", &format!("umount {dir}/rootfs; umount {dir}")])));
     }
+}
+
+fn overlay(subject: &Subject) -> Result<()> {
+    let root = Root::new(subject)?;
+    let dir = &root.0.0;
+    for name in ["low", "top", "work2"] {
+        std::fs::create_dir(dir.join(name))?;
+    }
+    std::fs::write(dir.join("low/a"), "from below\n")?;
+    let patch = |lower: &str| {
+        let layer = |name: &str| dir.join(name).display().to_string();
+        let options = [
+            format!("lowerdir={}", layer(lower)),
+            format!("upperdir={}", layer("top")),
+            format!("workdir={}", layer("work2")),
+            "nosuid".to_owned(),
+        ];
+        let mount =
+            json!({"destination": "/mnt", "type": "overlay", "source": "overlay", "options": options});
+        json!({"mounts+": [mount]}).to_string()
+    };
+    let script =
+        "cat /mnt/a && echo more >> /mnt/a && echo b > /mnt/b && grep -c ' /mnt .*nosuid' /proc/mounts";
+    let out = subject.run_script(&patch("low"), script)?;
+    ensure!(out.code == 0 && out.stdout == "from below\n1\n", "{out:?}");
+    ensure!(
+        std::fs::read_to_string(dir.join("top/a"))? == "from below\nmore\n",
+        "the upper layer lacks the change"
+    );
+    ensure!(std::fs::read_to_string(dir.join("low/a"))? == "from below\n", "the lower layer has the change");
+    ensure!(dir.join("top/b").exists(), "the upper layer lacks the new file");
+    refused(subject, &patch("missing"))
 }
 
 fn writable_root(subject: &Subject) -> Result<()> {

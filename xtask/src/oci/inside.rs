@@ -25,6 +25,12 @@ pub(super) const INSIDE: &[Inside] = &[
         "cat /proc/sys/kernel/domainname",
         "by.sysctl",
     ),
+    inside(
+        "linux.sysctl: one that has the value",
+        r#"{"linux":{"sysctl":{"kernel.msgmni":"32000"},"readonlyPaths":["/proc/sys"]}}"#,
+        "cat /proc/sys/kernel/msgmni",
+        "32000",
+    ),
     inside("linux.namespaces: pid: the program is the first process", "{}", "echo $$", "1"),
     inside(
         "linux.namespaces: pid: nothing of the host is seen",
@@ -79,6 +85,12 @@ pub(super) const INSIDE: &[Inside] = &[
         r#"{"linux":{"cgroupsPath":"/sentrybox-oci-a","resources":{"memory":{"limit":268435456},"cpu":{"shares":512,"quota":100000,"period":100000},"pids":{"limit":100}}}}"#,
         "echo ran",
         "ran",
+    ),
+    inside(
+        "ours: mounts: cgroup shows what the container has",
+        r#"{"mounts+":[{"destination":"/sys","type":"sysfs","source":"sysfs"},{"destination":"/sys/fs/cgroup","type":"cgroup","source":"cgroup","options":["nosuid"]}],"linux":{"cgroupsPath":"/sentrybox-oci-c","resources":{"memory":{"limit":268435456},"cpu":{"quota":50000,"period":100000},"pids":{"limit":100}}}}"#,
+        "cd /sys/fs/cgroup && cat memory.max cpu.max pids.max && grep -x $$ cgroup.procs && stat -f -c %T . && ! touch x 2>/dev/null && cat /proc/self/cgroup",
+        "268435456\n50000 100000\n100\n1\ncgroup2fs\n0::/",
     ),
     inside(
         "linux.resources.pids: the limit holds",

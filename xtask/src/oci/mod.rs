@@ -7,6 +7,7 @@ mod files;
 mod hooks;
 mod inside;
 mod life;
+mod namespaces;
 mod process;
 mod security;
 mod subject;
@@ -71,6 +72,7 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
         hooks::CASES,
         users::CASES,
         events::CASES,
+        namespaces::CASES,
     ];
     for (name, case) in lists.into_iter().flatten().filter(|(name, _)| selected(name)) {
         report.record(name, case(&subject).and_then(|()| subject.left_nothing()));

@@ -190,7 +190,27 @@ pub(super) const CASES: &[Case] = &[
         )
     }),
     ("linux.seccomp: exec has it as well", exec_is_filtered),
+    ("ours: --net-raw: CAP_NET_RAW only with it, for exec too", net_raw),
 ];
+
+fn net_raw(subject: &Subject) -> Result<()> {
+    let caps = r#"["CAP_NET_RAW", "CAP_CHOWN"]"#;
+    let patch = format!(
+        r#"{{"process": {{"capabilities": {{"bounding": {caps}, "effective": {caps}, "permitted": {caps}}}}}}}"#
+    );
+    let look = "grep -E 'Cap(Prm|Eff|Bnd)' /proc/self/status | cut -f2 | sort -u";
+    let made = subject.started(&patch, &format!("{look}; while :; do sleep 0.1; done"))?;
+    made.wrote("out", "0000000000000001\n")?;
+    let bundle = subject.bundle(&patch, look)?;
+    let dir = bundle.0.display().to_string();
+    let ran = subject.ok(&["--net-raw", "run", "--bundle", &dir, &crate::run::unique("oci")])?;
+    ensure!(ran == "0000000000002001", "with it: {ran}");
+    let more = ["exec", "--cap", "CAP_NET_RAW", &made.id, "sh", "-c", look];
+    ensure!(subject.ok(&more)? == "0000000000000001", "exec has it: {}", subject.ok(&more)?);
+    let ran = subject.ok(&[&["--net-raw"], &more[..]].concat())?;
+    ensure!(ran == "0000000000002001", "exec with it: {ran}");
+    Ok(())
+}
 
 fn exec_is_filtered(subject: &Subject) -> Result<()> {
     let patch = r#"{"linux":{"seccomp":{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir"],"action":"SCMP_ACT_ERRNO"}]}}}"#;
