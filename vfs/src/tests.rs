@@ -324,3 +324,20 @@ fn mounts_cover_and_uncover() {
     v.rmdir(CWD, b"/bound").expect("rmdir");
     assert_eq!(v.mount(b"", b"/m", b"nofs", 0, b""), Err(Errno::ENODEV));
 }
+
+#[test]
+fn a_partner_that_is_gone_again_was_met() {
+    use crate::FileOps;
+    let world = World::new();
+    let cx = OpCx::of_kernel(&world.root, &world.clock);
+    let fifo = crate::anon::Pipe::new();
+    let open = |flags| crate::anon::Pipe::open(&fifo, &cx, flags).expect("open");
+    let writer = open(O_WRONLY);
+    assert_eq!(writer.finish_open(&cx), Err(Errno::EAGAIN));
+    let reader = open(O_RDONLY);
+    // The writer goes on, and is done, before the reader looks.
+    assert_eq!(writer.finish_open(&cx), Ok(()));
+    drop(writer);
+    assert_eq!(reader.finish_open(&cx), Ok(()));
+    assert_eq!(open(O_RDONLY).finish_open(&cx), Err(Errno::EAGAIN));
+}

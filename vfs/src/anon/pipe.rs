@@ -50,7 +50,7 @@ pub struct PipeEnd {
     reads: bool,
     writes: bool,
     /// The other side's opens when this was opened.
-    seen: u64,
+    seen: Option<u64>,
 }
 
 /// pipe2(2): the read end and the write end.
@@ -74,7 +74,10 @@ impl Pipe {
             state.read_opens += u64::from(reads);
             state.writers += usize::from(writes);
             state.write_opens += u64::from(writes);
-            if reads { state.write_opens } else { state.read_opens }
+            let (others, opens) =
+                if reads { (state.writers, state.write_opens) } else { (state.readers, state.read_opens) };
+            // One that is there now has been met, even if it is gone before the open is looked at again.
+            (others == 0).then_some(opens)
         };
         pipe.events.notify(PollEvents::ALL);
         PipeEnd { pipe: Arc::clone(pipe), reads, writes, seen }
@@ -267,7 +270,7 @@ impl FileOps for PipeEnd {
         let state = self.pipe.state.lock();
         let (others, opens) =
             if self.reads { (state.writers, state.write_opens) } else { (state.readers, state.read_opens) };
-        if others > 0 || opens != self.seen { Ok(()) } else { Err(Errno::EAGAIN) }
+        if others > 0 || self.seen != Some(opens) { Ok(()) } else { Err(Errno::EAGAIN) }
     }
 
     fn ioctl(&self, cx: &OpCx<'_>, cmd: u32, arg: u64) -> Result<usize, Errno> {
