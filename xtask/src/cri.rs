@@ -217,8 +217,9 @@ fn usage(cri: &Cri<'_>, id: &str) -> Result<(u64, u64)> {
 fn stats(cri: &Cri<'_>, id: &str) -> Result<()> {
     let before = usage(cri, id)?;
     ensure!(before.0 > 0 && before.1 > 0, "CPU time and memory: {before:?}");
+    // What comes last is executed in the shell's place, which holds nothing then.
     let hold =
-        "sh -c 'x=$(head -c 20000000 /dev/zero | tr \"\\0\" a); sleep 1000' > /dev/null 2>&1 & echo $!";
+        "sh -c 'x=$(head -c 20000000 /dev/zero | tr \"\\0\" a); sleep 1000; :' > /dev/null 2>&1 & echo $!";
     let holder = cri.script(id, hold)?;
     let holds = || usage(cri, id).ok().filter(|now| now.0 > before.0 && now.1 > before.1 + 20_000_000);
     run::until("20 MB are counted", LIMIT, holds)

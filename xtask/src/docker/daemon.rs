@@ -44,7 +44,11 @@ impl Dockerd {
         let mut command = Command::new("dockerd");
         command.arg("--data-root").arg(data.join("data")).arg("--exec-root").arg(&exec);
         command.arg("--pidfile").arg(scratch.0.join("pid")).arg("-H").arg(&socket);
-        command.arg("--add-runtime").arg(format!("runsc={}", runtime.path.display()));
+        // Raw sockets as with runc: tests compare what programs see with both.
+        let program = scratch.0.join("runsc-net-raw");
+        std::fs::write(&program, format!("#!/bin/sh\nexec '{}' --net-raw \"$@\"\n", runtime.path.display()))?;
+        std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+        command.arg("--add-runtime").arg(format!("runsc={}", program.display()));
         command.args(["--default-runtime=runsc", "--iptables=false", "--ip6tables=false", "--bridge=none"]);
         command.stdout(log.try_clone()?).stderr(log);
         let child = command.spawn().context("start dockerd")?;
