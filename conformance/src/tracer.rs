@@ -1,7 +1,8 @@
 //! Tracing of a child: requests, stops, and what they tell.
 
 use crate::case::{CaseResult, Failure};
-use crate::child::fork_child;
+use crate::check::check_eq;
+use crate::child::{Ended, fork_child, wait_for};
 use crate::sys::{SysError, raw, sys, zeroed};
 use crate::util::me;
 
@@ -116,4 +117,20 @@ pub(crate) fn status_line(pid: i32, name: &str) -> std::io::Result<String> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     Ok(value.unwrap_or_default().trim().to_owned())
+}
+
+/// A child that has nothing to do but what signals make it.
+pub(crate) fn idle() -> CaseResult<i32> {
+    Ok(fork_child(|| {
+        loop {
+            let _ = sys!(pause());
+        }
+    })?)
+}
+
+/// Kills a child.
+pub(crate) fn end(child: i32) -> CaseResult {
+    sys!(kill(child, libc::SIGKILL))?;
+    check_eq!(wait_for(child)?, Ended::Killed(libc::SIGKILL));
+    Ok(())
 }

@@ -15,7 +15,7 @@ pub(crate) struct Account(Mutex<HashMap<u32, u64>>);
 
 /// A promise, taken back when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Charge {
+pub struct Charge {
     account: Arc<Account>,
     uid: u32,
     bytes: u64,

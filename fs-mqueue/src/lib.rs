@@ -15,6 +15,7 @@ use abi::time::Timespec;
 use kernel::{Cap, RLIMIT_MSGQUEUE};
 use vfs::{FileSystem, FileSystemType, InodeOps, OpCx, StatFs, register_filesystem};
 
+pub use account::Charge;
 pub use queue::{Limits, Notice, PRIO_MAX, Queue, Receiver};
 pub use root::Root;
 

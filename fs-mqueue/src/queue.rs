@@ -10,7 +10,7 @@ use memmap::IoDst;
 use sync::{LockClass, Mutex, PollEvents, WaitQueue};
 use vfs::{Caching, FileOps, InodeOps, OpCx, SetAttr};
 
-use crate::account::Charge;
+use crate::account::{Account, Charge};
 use crate::attributes::Attributes;
 
 /// Priorities are below this, `MQ_PRIO_MAX`.
@@ -108,16 +108,24 @@ pub struct Queue {
     state: Mutex<State>,
     changed: WaitQueue,
     _charge: Charge,
+    /// What senders hold until there is room.
+    under_way: Arc<Account>,
 }
 
 impl Queue {
-    pub(crate) fn new(limits: Limits, attributes: Attributes, charge: Charge) -> Arc<Self> {
+    pub(crate) fn new(
+        limits: Limits,
+        attributes: Attributes,
+        charge: Charge,
+        under_way: Arc<Account>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             limits,
             attributes,
             state: Mutex::new(LockClass::FileState, State::default()),
             changed: WaitQueue::new(),
             _charge: charge,
+            under_way,
         })
     }
 
@@ -141,6 +149,14 @@ impl Queue {
 
     pub(crate) fn attributes(&self) -> &Attributes {
         &self.attributes
+    }
+
+    /// Lets a sender hold a message of this length, until the answer is dropped.
+    ///
+    /// # Errors
+    /// `ENOMEM` where all senders of the sandbox hold too much.
+    pub fn hold(&self, len: usize) -> Result<Charge, Errno> {
+        self.under_way.charge(0, len as u64, u64::MAX).or(Err(Errno::ENOMEM))
     }
 
     /// Puts a message in, and takes it out of `text`.

@@ -39,6 +39,7 @@ pub struct Root {
     attributes: Attributes,
     names: Mutex<Names>,
     account: Arc<Account>,
+    under_way: Arc<Account>,
 }
 
 impl Root {
@@ -51,6 +52,7 @@ impl Root {
             attributes: Attributes::new(meta, now),
             names: Mutex::new(LockClass::Directory, Names::default()),
             account: Account::new(),
+            under_way: Account::new(),
         })
     }
 
@@ -131,7 +133,7 @@ impl Root {
             size: FILENT_SIZE,
             ..Metadata::default()
         };
-        let queue = Queue::new(limits, Attributes::new(meta, cx.now()), charge);
+        let queue = Queue::new(limits, Attributes::new(meta, cx.now()), charge, Arc::clone(&self.under_way));
         names.by_name.insert(name.to_vec(), (cookie, Arc::clone(&queue)));
         drop(names);
         self.changed(cx);

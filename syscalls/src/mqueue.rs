@@ -102,7 +102,7 @@ fn outcome<T>(result: Result<T, Errno>, wait: Wait) -> Result<T, Errno> {
 /// `mq_timedsend(2)`
 ///
 /// # Errors
-/// `EBADF`, `EFAULT`, `EINVAL`, `EMSGSIZE`, `EAGAIN`, `ETIMEDOUT`, `EINTR`.
+/// `EBADF`, `EFAULT`, `EINVAL`, `EMSGSIZE`, `ENOMEM`, `EAGAIN`, `ETIMEDOUT`, `EINTR`.
 pub fn mq_timedsend(
     cx: &mut Cx<'_>,
     fd: Fd,
@@ -119,6 +119,7 @@ pub fn mq_timedsend(
     if len > queue.limits().size {
         return Err(Errno::EMSGSIZE);
     }
+    let _held = queue.hold(len)?;
     let mut message = vec![0; len];
     cx.memory()?.read_bytes(text.addr(), &mut message)?;
     let wait = how_long(file.as_ref(), deadline);

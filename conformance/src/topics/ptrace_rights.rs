@@ -5,7 +5,7 @@ use crate::check::{check, check_eq, expect_errno};
 use crate::child::{Ended, fork_child, in_child, self_exe, wait_for};
 use crate::memory::{post, shared_words, wait_for_word};
 use crate::sys::{raw, sys};
-use crate::tracer::{EVENT_STOP, event, go, message, next, peek_word, ptrace, stop, traced_with, wait_status};
+use crate::tracer::{EVENT_STOP, end, event, go, idle, message, next, peek_word, ptrace, stop, traced_with, wait_status};
 use crate::util::me;
 
 topic!(ptrace_rights: [
@@ -30,22 +30,8 @@ fn become_user() -> CaseResult {
     Ok(())
 }
 
-fn pauser() -> CaseResult<i32> {
-    Ok(fork_child(|| {
-        loop {
-            let _ = sys!(pause());
-        }
-    })?)
-}
-
-fn end(child: i32) -> CaseResult {
-    sys!(kill(child, libc::SIGKILL))?;
-    check_eq!(wait_for(child)?, Ended::Killed(libc::SIGKILL));
-    Ok(())
-}
-
 fn another_user_is_refused() -> CaseResult {
-    let child = pauser()?;
+    let child = idle()?;
     in_child(|| {
         become_user()?;
         expect_errno!(ptrace(libc::PTRACE_ATTACH, child, 0, 0), libc::EPERM);
@@ -101,7 +87,7 @@ fn traceme_twice_is_refused() -> CaseResult {
 }
 
 fn memory_by_process_vm_needs_the_same() -> CaseResult {
-    let child = pauser()?;
+    let child = idle()?;
     in_child(|| {
         become_user()?;
         let mut byte = 0u8;

@@ -7,7 +7,7 @@ use crate::memory::{post, shared_words, wait_for_word};
 use crate::signal::{COUNT, VALUE, counted, record_signal, set_action, set_of};
 use crate::sys::{pipe, raw, sys, write, zeroed};
 use crate::tracer::{
-    EVENT_STOP, go, next, ptrace, siginfo, status_line, stop, traced, traced_with, wait_status,
+    EVENT_STOP, end, go, idle, next, ptrace, siginfo, status_line, stop, traced, traced_with, wait_status,
 };
 use crate::util::{me, read_some, until};
 use std::os::fd::AsRawFd;
@@ -41,21 +41,6 @@ topic!(ptrace_stops: [
     proc_shows_the_tracer,
     bad_signal_numbers_are_eio,
 ]);
-
-/// A child that has nothing to do but what signals make it.
-fn idle() -> CaseResult<i32> {
-    Ok(fork_child(|| {
-        loop {
-            let _ = sys!(pause());
-        }
-    })?)
-}
-
-fn end(child: i32) -> CaseResult {
-    sys!(kill(child, libc::SIGKILL))?;
-    check_eq!(wait_for(child)?, Ended::Killed(libc::SIGKILL));
-    Ok(())
-}
 
 fn seize(child: i32) -> CaseResult {
     check_eq!(ptrace(libc::PTRACE_SEIZE, child, 0, 0)?, 0);
